@@ -1,0 +1,1 @@
+"""limner: train, measure and explore generative models of faces."""
