@@ -1,0 +1,332 @@
+"""Write a dataset: all of it or nothing.
+
+Everything goes to `DEST.partial`; only when the last byte is on the disk is the folder renamed to `DEST`. A crash, a
+kill or a full disk leaves no `DEST`, and what is left of `DEST.partial` is removed by the next writer.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from limner.data import layout
+from limner.errors import DataError, LimnerError, ResourceError, RunLockedError
+
+if TYPE_CHECKING:
+    from limner.data.dataset import Dataset
+
+_LOCK = ".lock"
+
+
+class DatasetWriter:
+    """Writes one dataset; a context manager.
+
+    Without `finish`, or when an exception passes through, nothing is left behind.
+
+    Args:
+        folder: where the dataset shall be; must not exist, or be an empty folder.
+        name: for people and cards.
+        count: number of images n; `finish` may be given fewer.
+        resolution: side R of the images that will be written, a power of two from 4 to 1024.
+        crop: name of the crop that made them.
+        resize: name of the resize rule that made them.
+        source: what they were made from; goes to `dataset.json` as it is, so it must be JSON.
+        attribute_names: names of the columns of the attributes given to `finish`.
+
+    Raises:
+        LimnerError: the folder exists, or count or resolution make no dataset.
+        ResourceError: the disk is too small or gets full.
+        RunLockedError: another process is writing this dataset.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        name: str,
+        count: int,
+        resolution: int,
+        crop: str,
+        resize: str,
+        source: dict[str, object],
+        attribute_names: tuple[str, ...] = (),
+    ) -> None:
+        if not layout.is_level(resolution):
+            raise LimnerError(f"resolution {resolution}: choose a power of two from 4 to {layout.LARGEST}")
+        if count < 1:
+            raise LimnerError(f"{folder}: a dataset of {count} images; it needs at least one")
+        self.folder = folder
+        self.partial = folder.with_name(folder.name + ".partial")
+        self.resolutions = layout.levels(resolution)
+        self.count = count
+        self._header: dict[str, object] = {"name": name, "source": source, "crop": crop, "resize": resize}
+        self._attribute_names = attribute_names
+        self._written = np.zeros(count, dtype=bool)
+        self._offsets: dict[int, list[int]] = {r: [0] for r in self.resolutions if r > layout.LARGEST_RAW}
+        self._files: dict[int, IO[bytes]] = {}
+        self._lock: IO[str] | None = None
+        self._claim()
+        try:
+            self._check_space()
+            self._open_files()
+        except BaseException:
+            self.discard()
+            raise
+
+    def __enter__(self) -> DatasetWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.discard()
+
+    def write(self, start: int, images: np.ndarray) -> None:
+        """Rows start … start + k, (k, R, R, 3) uint8; the smaller levels are made from them.
+
+        Any order, unless the dataset has encoded levels (above 256²): those must be written in order.
+        """
+        top = self.resolutions[-1]
+        if images.dtype != np.uint8 or images.shape[1:] != (top, top, 3):
+            raise DataError(
+                f"{self.folder}: got {images.dtype} {images.shape}, but rows are uint8 (k, {top}, {top}, 3)"
+            )
+        if start < 0 or start + len(images) > self.count:
+            raise DataError(f"{self.folder}: rows {start} to {start + len(images)} do not fit {self.count} images")
+        try:
+            for resolution in reversed(self.resolutions):
+                if resolution < top:
+                    images = layout.halve(images)
+                self._write_level(resolution, start, images)
+        except OSError as error:
+            raise self._storage_error(error) from error
+        self._written[start : start + len(images)] = True
+
+    def finish(
+        self,
+        *,
+        attributes: np.ndarray | None = None,
+        pose: np.ndarray | None = None,
+        splits: np.ndarray | None = None,
+        source_files: Sequence[tuple[str, str]] | None = None,
+        count: int | None = None,
+    ) -> Dataset:
+        """Write what is known of the images, make everything durable, and give the folder its name.
+
+        Args:
+            attributes: (n, a) of 0 and 1, or bool.
+            pose: (n, 3) yaw, pitch, roll in radians.
+            splits: (n,) 0 train, 1 valid, 2 test; all train when left out.
+            source_files: (file, SHA-256) of each row.
+            count: keep only the first so many rows (some files were skipped).
+        """
+        from limner.data.dataset import open_dataset  # it imports this module
+
+        self._shorten(self.count if count is None else count)
+        if splits is None:
+            splits = np.zeros(self.count, dtype=np.uint8)
+        if pose is not None and not np.isfinite(pose).all():
+            raise DataError(f"{self.folder}: pose has values that are not finite")
+        try:
+            self._save_rows("splits.npy", splits, np.uint8, (self.count,), len(layout.SPLITS))
+            self._save_rows("attributes.npy", attributes, np.uint8, (self.count, len(self._attribute_names)), 2)
+            self._save_rows("pose.npy", pose, np.float32, (self.count, 3), None)
+            self._save_sources(source_files)
+            self._close_images()
+            self._save_manifest(splits)
+            self._publish()
+        except OSError as error:
+            raise self._storage_error(error) from error
+        return open_dataset(self.folder)
+
+    def discard(self) -> None:
+        """Remove what was written, unless it was finished."""
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
+        if self._lock is not None:
+            shutil.rmtree(self.partial, ignore_errors=True)
+            self._lock.close()
+            self._lock = None
+
+    def _claim(self) -> None:
+        """Make `DEST.partial` ours, removing what a dead writer left there."""
+        if self.folder.is_symlink() or self.folder.is_file() or (self.folder.is_dir() and any(self.folder.iterdir())):
+            raise LimnerError(f"{self.folder}: already exists; name another folder, or remove this one first")
+        try:
+            self.partial.mkdir(parents=True, exist_ok=True)
+            self._lock = _take_lock(self.partial / _LOCK)
+            for entry in self.partial.iterdir():
+                if entry.name != _LOCK:
+                    shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        except OSError as error:
+            raise self._storage_error(error) from error
+
+    def _check_space(self) -> None:
+        raw = sum(r * r * 3 for r in self.resolutions if r <= layout.LARGEST_RAW)
+        encoded = sum(r * r * 3 // 2 for r in self.resolutions if r > layout.LARGEST_RAW)  # PNG of a photo: about half
+        needed, free = self.count * (raw + encoded), shutil.disk_usage(self.partial).free
+        if needed > free:
+            raise ResourceError(
+                f"{self.folder}: needs {needed / 1e6:,.0f} MB, {free / 1e6:,.0f} MB free on its disk; "
+                "free some, name a folder on another disk, or choose a lower resolution"
+            )
+
+    def _open_files(self) -> None:
+        for r in self.resolutions:
+            file = self._files[r] = (self.partial / layout.images_file(r)).open("w+b")
+            if r <= layout.LARGEST_RAW:
+                file.write(_npy_header((self.count, r, r, 3)))
+
+    def _write_level(self, resolution: int, start: int, images: np.ndarray) -> None:
+        # Plain writes rather than a writable memory map: on a full disk a map dies of SIGBUS, a write says so.
+        file = self._files[resolution]
+        if resolution <= layout.LARGEST_RAW:
+            header_bytes = len(_npy_header((self.count, resolution, resolution, 3)))
+            file.seek(header_bytes + start * resolution * resolution * 3)
+            file.write(np.ascontiguousarray(images).data)
+            return
+        offsets = self._offsets[resolution]
+        if start != len(offsets) - 1:
+            raise DataError(f"{self.folder}: row {start} after row {len(offsets) - 2}; above 256² rows go in order")
+        with ThreadPoolExecutor(min(len(images), os.cpu_count() or 1) or 1) as pool:
+            for encoded in pool.map(layout.encode_png, images):
+                file.write(encoded)
+                offsets.append(offsets[-1] + len(encoded))
+
+    def _shorten(self, count: int) -> None:
+        if not 1 <= count <= self.count or not self._written[:count].all():
+            missing = int(np.argmin(self._written[:count])) if 1 <= count <= self.count else count
+            raise DataError(f"{self.folder}: row {missing} of {count} was never written")
+        if count == self.count:
+            return
+        for r, file in self._files.items():
+            old, new = _npy_header((self.count, r, r, 3)), _npy_header((count, r, r, 3))
+            if r > layout.LARGEST_RAW:
+                del self._offsets[r][count + 1 :]
+                file.truncate(self._offsets[r][-1])
+                continue
+            if len(old) != len(new):  # NumPy leaves room for any row count; this is here should it stop doing so
+                raise LimnerError(f"{self.folder}: this NumPy writes .npy headers of varying length")
+            file.seek(0)
+            file.write(new)
+            file.truncate(len(new) + count * r * r * 3)
+        self.count = count
+
+    def _save_rows(
+        self, name: str, values: np.ndarray | None, dtype: type, shape: tuple[int, ...], limit: int | None
+    ) -> None:
+        if values is None:
+            return
+        if values.shape != shape:
+            raise DataError(f"{self.folder}/{name}: got {values.shape}, expected {shape}")
+        if limit is not None and not np.isin(values, np.arange(limit)).all():
+            raise DataError(f"{self.folder}/{name}: has values other than 0 … {limit - 1}")
+        with (self.partial / name).open("wb") as file:
+            np.save(file, values.astype(dtype), allow_pickle=False)
+            _sync(file)
+
+    def _save_sources(self, source_files: Sequence[tuple[str, str]] | None) -> None:
+        if source_files is None:
+            return
+        if len(source_files) != self.count:
+            raise DataError(f"{self.folder}/sources.csv: {len(source_files)} source files for {self.count} images")
+        with (self.partial / "sources.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            rows = csv.writer(file, lineterminator="\n")
+            rows.writerow(("file", "sha256"))
+            rows.writerows(source_files)
+            _sync(file)
+
+    def _close_images(self) -> None:
+        for resolution, offsets in self._offsets.items():
+            with (self.partial / layout.index_file(resolution)).open("wb") as file:
+                np.save(file, np.asarray(offsets, dtype=np.int64), allow_pickle=False)
+                _sync(file)
+        for images in self._files.values():
+            _sync(images)
+            images.close()
+        self._files.clear()
+
+    def _save_manifest(self, splits: np.ndarray) -> None:
+        names = sorted(p.name for p in self.partial.iterdir() if p.name != _LOCK)
+        manifest: dict[str, object] = {
+            "format": layout.FORMAT,
+            **self._header,
+            "pyramid": layout.PYRAMID,
+            "count": self.count,
+            "resolutions": self.resolutions,
+            "encoded_resolutions": sorted(self._offsets),
+            "splits": {split: int((splits == k).sum()) for k, split in enumerate(layout.SPLITS)},
+            "attributes": list(self._attribute_names),
+            "files": {name: layout.sha256_file(self.partial / name) for name in names},
+        }
+        with (self.partial / layout.MANIFEST).open("w", encoding="utf-8", newline="\n") as file:
+            file.write(json.dumps(manifest, indent=1, allow_nan=False) + "\n")
+            _sync(file)
+
+    def _publish(self) -> None:
+        _sync_folder(self.partial)
+        if self.folder.is_dir():
+            self.folder.rmdir()  # empty, or `_claim` would have refused; if no longer, this raises
+        self.partial.rename(self.folder)
+        (self.folder / _LOCK).unlink(missing_ok=True)
+        _sync_folder(self.folder)
+        _sync_folder(self.folder.parent)
+        cast("IO[str]", self._lock).close()
+        self._lock = None
+
+    def _storage_error(self, error: OSError) -> LimnerError:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = shutil.disk_usage(self.folder.parent).free
+            return ResourceError(f"{self.folder}: the disk is full ({free / 1e6:,.0f} MB free); nothing was kept")
+        return ResourceError(f"{self.folder}: cannot be written ({error.strerror or error}: {error.filename})")
+
+
+def _npy_header(shape: tuple[int, ...]) -> bytes:
+    buffer = io.BytesIO()
+    header: dict[str, Any] = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(buffer, header)
+    return buffer.getvalue()
+
+
+def _sync(file: IO[Any]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # Windows has no fsync of a folder
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _take_lock(path: Path) -> IO[str]:
+    """The lock is the kernel's, so it goes with its process, kill -9 included."""
+    file = path.open("a")
+    try:
+        import fcntl
+    except ImportError:  # Windows: an open file cannot be removed there, which keeps a second writer out
+        return file
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise RunLockedError(f"{path.parent}: another process is writing this dataset; wait for it") from None
+    except OSError:
+        pass  # a file system without locks
+    return file
