@@ -92,23 +92,26 @@ def save_picture(image: Image.Image, path: Path, provenance: Mapping[str, object
             `seeds`. None for a picture no model made (a sheet of photos): it is not marked.
 
     Raises:
-        LimnerError: another suffix.
+        LimnerError: another suffix, or a picture too large for the format.
         ResourceError: the file cannot be written.
     """
-    writers: dict[str, Callable[[Image.Image, io.BytesIO, Mapping[str, object] | None], None]] = {
-        ".png": _write_png,
-        ".webp": _write_webp,
-        ".jpg": _write_jpeg,
-        ".jpeg": _write_jpeg,
-    }
-    writer = writers.get(path.suffix.lower())
-    if writer is None:
-        raise LimnerError(
-            f"{path}: cannot save a picture as {path.suffix or 'a file without suffix'}; use .png, .webp or .jpg"
-        )
+    check_suffix(path)
     buffer = io.BytesIO()
-    writer(image, buffer, provenance)
+    try:
+        _WRITERS[path.suffix.lower()](image, buffer, provenance)
+    except (OSError, ValueError) as error:
+        if isinstance(error, LimnerError):
+            raise
+        size = f"{image.width}×{image.height}"
+        raise LimnerError(f"{path}: {size} pixels do not fit this format ({error}); use .png or fewer faces") from error
     return write_whole(path, buffer.getvalue())
+
+
+def check_suffix(path: Path) -> None:
+    """Raise LimnerError unless `save_picture` knows the suffix: asked before the work is done."""
+    if path.suffix.lower() not in _WRITERS:
+        found = path.suffix or "a file without suffix"
+        raise LimnerError(f"{path}: cannot save a picture as {found}; use .png, .webp or .jpg")
 
 
 def _write_png(image: Image.Image, buffer: io.BytesIO, provenance: Mapping[str, object] | None) -> None:
@@ -128,6 +131,14 @@ def _write_jpeg(image: Image.Image, buffer: io.BytesIO, provenance: Mapping[str,
     image.convert("RGB").save(buffer, "JPEG", quality=95, subsampling=0, **marks)
 
 
+_WRITERS: dict[str, Callable[[Image.Image, io.BytesIO, Mapping[str, object] | None], None]] = {
+    ".png": _write_png,
+    ".webp": _write_webp,
+    ".jpg": _write_jpeg,
+    ".jpeg": _write_jpeg,
+}
+
+
 def provenance_record(provenance: Mapping[str, object]) -> str:
     """The JSON kept in a picture's text chunk or comment."""
     text = json.dumps({**provenance, "digital_source_type": DIGITAL_SOURCE_TYPE}, default=str)
@@ -144,7 +155,7 @@ def provenance_xmp(provenance: Mapping[str, object]) -> bytes:
 
 
 def read_provenance(path: Path) -> dict[str, Any] | None:
-    """The record `save_picture` or `limner.explore.time_lapse` wrote, or None where there is none (it is easily lost on the way).
+    """The record written with a picture or time-lapse; None where there is none (it is easily lost on the way).
 
     Raises:
         DataError: the file is not a picture.

@@ -73,12 +73,12 @@ class Progress:
         self._metrics.pop(name, None)
         self._metrics[name] = value
         if self._live is None:
-            self._print(f"{_clean(name)} {_short(value)} at {_kimg(self.images)} kimg")
+            self._print(f"{clean(name)} {short(value)} at {kimg(self.images)} kimg")
         self._refresh()
 
     def note(self, message: str) -> None:
         """Print one line that stays (a checkpoint, a warning, growth to a new resolution)."""
-        self._print(_clean(message))
+        self._print(clean(message))
         self._refresh()
 
     def close(self) -> None:
@@ -107,19 +107,19 @@ class Progress:
 
     def _position(self) -> str:
         share = 100 * self.images / self.total_images if self.total_images else 100.0
-        return f"{_kimg(self.images)} of {_kimg(self.total_images)} kimg ({share:.1f}%)"
+        return f"{kimg(self.images)} of {kimg(self.total_images)} kimg ({share:.1f}%)"
 
     def _details(self) -> list[str]:
         details = [f"{self.resolution}²"] if self.resolution else []
         if self.speed.images_per_second:
-            details.append(f"{_short(self.speed.images_per_second)} images/s")
+            details.append(f"{short(self.speed.images_per_second)} images/s")
         if self.seconds_left is not None:
             details.append(f"{duration(self.seconds_left)} left")
         return details
 
     def _numbers(self) -> list[str]:
-        losses = [f"{_clean(name)} {_short(value)}" for name, value in self._losses.items()]
-        metrics = [f"{_clean(name)} {_short(value)}" for name, value in self._metrics.items()]
+        losses = [f"{clean(name)} {short(value)}" for name, value in self._losses.items()]
+        metrics = [f"{clean(name)} {short(value)}" for name, value in self._metrics.items()]
         return [", ".join(part) for part in (losses, metrics) if part]
 
     def _print(self, line: str) -> None:
@@ -191,16 +191,17 @@ def duration(seconds: float) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
-def _kimg(images: int) -> str:
+def kimg(images: int) -> str:
+    """Thousands of images, to the nearest hundred: 12345 is "12.3"."""
     return f"{images / 1000:.1f}".removesuffix(".0")
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
     """Four digits that matter, whatever the size."""
     value = float(value)
     return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.4g}"
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Without control characters: a name must not move the cursor of a terminal."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", str(text))

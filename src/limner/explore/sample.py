@@ -1,0 +1,163 @@
+"""The verb `limner sample`: faces of a trained model, one a seed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+import tyro
+from PIL import Image
+
+from limner.errors import LimnerError, ResourceError
+from limner.explore.pictures import check_suffix, save_picture, sheet
+
+if TYPE_CHECKING:
+    import torch
+
+_MOST_SEEDS = 100_000
+_LARGEST_SEED = 2**63 - 1
+_SHEET_CELL_PIXELS = 96
+"""faces smaller than this are enlarged on a sheet"""
+
+
+def sample(
+    run: tyro.conf.Positional[Path],
+    *,
+    seeds: Annotated[str, tyro.conf.arg(metavar="0-63|1,5,9-12")] = "0-63",
+    out: Path | None = None,
+    weights: Literal["ema", "raw"] = "ema",
+    columns: int | None = None,
+    device: str = "auto",
+) -> None:
+    """Draw faces from a trained model: one seed is one face, whatever the other seeds and the device.
+
+    Args:
+        run: folder of a run, or one of its checkpoints.
+        seeds: which faces: ranges and single seeds, such as 0-63 or 1,5,9-12.
+        out: a picture (.png, .webp, .jpg) for one sheet, or a folder (no suffix) for one file a face at its own size;
+            by default samples/seeds-….png in the run.
+        weights: the moving average of the generator's weights (ema), or the weights as trained (raw).
+        columns: faces a row of the sheet; by default nearly as many as there are rows.
+        device: auto, cpu, cuda, cuda:1 …; auto takes a GPU where there is one.
+    """
+    chosen = parse_seeds(seeds)
+    out = out if out is not None else _default_sheet(run, seeds)
+    if columns is not None and columns < 1:
+        raise LimnerError(f"--columns {columns}: a sheet needs at least one face a row")
+    one_sheet = bool(out.suffix) and not out.is_dir()
+    if one_sheet:
+        check_suffix(out)
+    model, origin = _load(run, weights, device)
+    faces = _tracked(generate_faces(model, chosen), len(chosen))
+    if one_sheet:
+        images = np.stack(list(faces))
+        picture = sheet(images, columns, scale=max(-(-_SHEET_CELL_PIXELS // images.shape[1]), 1))
+        save_picture(picture, out, {**origin, "seeds": spell_seeds(chosen)})
+    else:
+        for seed, face in zip(chosen, faces, strict=True):
+            save_picture(Image.fromarray(face), out / f"seed{seed:04d}.png", {**origin, "seeds": str(seed)})
+    print(f"{len(chosen)} {'face' if len(chosen) == 1 else 'faces'}: {out}")
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Seeds named by "0-63" or "1,5,9-12", in that order, each once.
+
+    Raises:
+        LimnerError: the text has another form, a range runs backwards, or there are more than 100,000.
+    """
+    seeds: dict[int, None] = {}
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(\d{1,19})\s*(?:-\s*(\d{1,19})\s*)?", part, re.ASCII)
+        if found is None:
+            raise LimnerError(f"--seeds {text!r}: {part.strip()!r} is not a seed or range; write 0-63 or 1,5,9-12")
+        first, last = int(found[1]), int(found[2] or found[1])
+        if last < first or last > _LARGEST_SEED:
+            reason = "runs backwards" if last < first else "is above 2^63 - 1"
+            raise LimnerError(f"--seeds {text!r}: {part.strip()!r} {reason}; write 0-63 or 1,5,9-12")
+        if len(seeds) + last - first >= _MOST_SEEDS:
+            raise LimnerError(f"--seeds {text!r}: more than {_MOST_SEEDS} seeds; draw them in several commands")
+        seeds |= dict.fromkeys(range(first, last + 1))
+    return list(seeds)
+
+
+def spell_seeds(seeds: Sequence[int]) -> str:
+    """The shortest text that `parse_seeds` reads as these seeds: [0, 1, 2, 7] is "0-2,7"."""
+    spans: list[list[int]] = []
+    for seed in seeds:
+        if spans and seed == spans[-1][1] + 1:
+            spans[-1][1] = seed
+        else:
+            spans.append([seed, seed])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
+
+
+def generate_faces(model: Any, seeds: Sequence[int]) -> Iterator[np.ndarray]:
+    """One face a seed, uint8 [r, r, 3].
+
+    Each seed's latents come from a CPU generator of its own, and each face is computed alone: in a batch, its last bits
+    would depend on how many are computed with it.
+    """
+    import torch
+
+    from limner.pixels import to_bytes
+
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    for seed in seeds:
+        with torch.inference_mode():
+            latents = model.latents.sample(1, torch.Generator().manual_seed(seed))
+            yield to_bytes(model.generate(latents.to(device)))[0].cpu().numpy()
+
+
+def _load(run: Path, weights: Literal["ema", "raw"], device: str) -> tuple[Any, dict[str, object]]:
+    """The model on its device, and what a picture's record says of its origin."""
+    import limner
+
+    place = _device(device)
+    model = limner.load(run, weights=weights)
+    checkpoint = getattr(model, "checkpoint", None)
+
+    def fact(name: str) -> object:
+        return checkpoint.get(name) if isinstance(checkpoint, dict) else getattr(checkpoint, name, None)
+
+    origin = {
+        "model": type(model).__name__,
+        "weights": weights,
+        "checkpoint_sha256": fact("sha256"),
+        "images_seen": fact("images_seen"),
+    }
+    return model.to(place).eval(), {name: value for name, value in origin.items() if value is not None}
+
+
+def _device(name: str) -> torch.device:
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ResourceError(f"--device {name}: cannot be used ({reason}); write auto or cpu") from error
+    return device
+
+
+def _default_sheet(run: Path, seeds: str) -> Path:
+    if not run.exists():
+        raise LimnerError(f"{run}: no such run; give the folder that holds its config.json")
+    folder = run if run.is_dir() else run.parent
+    text = spell_seeds(parse_seeds(seeds))
+    name = text if len(text) <= 80 else f"{text[:70].rpartition(',')[0]},and-more"
+    return folder / "samples" / f"seeds-{name}.png"
+
+
+def _tracked(faces: Iterator[np.ndarray], count: int) -> Iterator[np.ndarray]:
+    """The same faces, with a bar on standard error where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return iter(track(faces, "faces", total=count, console=console, transient=True, disable=not console.is_terminal))
