@@ -1,0 +1,145 @@
+"""Draw one head: place its parts, find what each sample sees, shade it, and average 2 × 2 samples into a pixel.
+
+Light is added up in linear intensity (the square of the stored value, a gamma of 2) and stored as its square root.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from limner.errors import LimnerError
+from limner.heads.geometry import aim_camera
+from limner.heads.pack import load_pack
+from limner.heads.person import Person, Shot, sample_person
+from limner.heads.raster import FAR, Fragments, nearest, rasterise
+from limner.heads.surfaces import Surface, dress
+
+SAMPLES_PER_PIXEL_SIDE = 2
+SMALLEST_RESOLUTION, LARGEST_RESOLUTION = 16, 512
+# Hair covers a sample where its opacity exceeds the sample's own threshold; the four thresholds of a pixel average out
+# to the opacity, which needs no sorting of layers.
+COVERAGE_THRESHOLDS = np.array([0.15, 0.6, 0.75, 0.35], np.float32)
+DECAL_BIAS = 0.05  # decimetres brows and lashes may lie behind the skin and still show
+
+
+@dataclass(frozen=True)
+class Head:
+    """One picture of the set: image uint8 (r, r, 3) RGB; attributes by name; pose = (yaw, pitch, roll) in radians."""
+
+    image: np.ndarray
+    attributes: dict[str, bool]
+    pose: tuple[float, float, float]
+
+
+def render_head(seed: int, index: int, resolution: int, yaw_range: float = 45.0) -> Head:
+    """Head number `index` of the set `seed`: the same bytes on every call.
+
+    Args:
+        seed: Number of the set, 0 or more.
+        index: Number of the head within it, 0 or more.
+        resolution: Side of the picture, 16 to 512 pixels.
+        yaw_range: Degrees the head may be turned to either side, 0 to 90.
+
+    Raises:
+        LimnerError: A value is out of its range.
+    """
+    check_settings(seed, resolution, yaw_range)
+    if index < 0:
+        raise LimnerError(f"index {index}: must be 0 or more")
+    person = sample_person(load_pack(), seed, index, math.radians(yaw_range))
+    shot = person.shot
+    return Head(draw(person, resolution), person.attributes, (shot.yaw, shot.pitch, shot.roll))
+
+
+def check_settings(seed: int, resolution: int, yaw_range: float) -> None:
+    """Raise LimnerError unless every setting is in its range."""
+    if not SMALLEST_RESOLUTION <= resolution <= LARGEST_RESOLUTION:
+        raise LimnerError(
+            f"resolution {resolution}: heads are drawn at {SMALLEST_RESOLUTION} to {LARGEST_RESOLUTION} pixels; "
+            "choose one of those"
+        )
+    if not 0 <= yaw_range <= 90:
+        raise LimnerError(f"yaw range {yaw_range}: must be 0 to 90 degrees")
+    if seed < 0:
+        raise LimnerError(f"seed {seed}: must be 0 or more")
+
+
+def draw(person: Person, resolution: int) -> np.ndarray:
+    """The picture (r, r, 3) uint8 of a person."""
+    samples = resolution * SAMPLES_PER_PIXEL_SIDE
+    shot = _mirrored(person.shot) if person.mirrored else person.shot
+    outfit = dress(load_pack(), person, shot)
+    camera = aim_camera(shot, outfit.eye_centre, outfit.head_height, samples)
+    light = _backdrop(shot, samples)
+    depths = np.full(samples * samples, FAR, np.float32)
+    layers = [
+        (surface, rasterise(camera.project(surface.vertices), surface.mesh.triangles, samples, cull=surface.cull))
+        for surface in outfit.surfaces
+    ]
+    visible = _visible_fragments([(s, f) for s, f in layers if not s.decal], depths, samples)
+    for surface, fragments in visible:
+        light[:, fragments.sample] = surface.shade(fragments)
+    for surface, fragments in [(s, f) for s, f in layers if s.decal]:
+        _blend_decal(light, depths, surface, fragments)
+    image = _develop(light, resolution)
+    return np.ascontiguousarray(image[:, ::-1]) if person.mirrored else image
+
+
+def _mirrored(shot: Shot) -> Shot:
+    return replace(
+        shot,
+        yaw=-shot.yaw,
+        roll=-shot.roll,
+        gaze=(-shot.gaze[0], shot.gaze[1]),
+        shift=(-shot.shift[0], shot.shift[1]),
+        light_direction=shot.light_direction * np.array([-1, 1, 1]),
+    )
+
+
+def _visible_fragments(
+    layers: list[tuple[Surface, Fragments]], depths: np.ndarray, samples: int
+) -> list[tuple[Surface, Fragments]]:
+    """Of each surface, the fragments in front of everything else; lowers `depths` to them."""
+    thresholds = _coverage(samples)
+    covering = []
+    for surface, fragments in sorted(layers, key=lambda layer: layer[0].cut_out):
+        if surface.cut_out:
+            fragments = fragments.select(np.flatnonzero(fragments.depth < depths[fragments.sample]))
+            opaque = surface.opacity(fragments) > thresholds[fragments.sample]
+            fragments = fragments.select(np.flatnonzero(opaque))
+        covering.append((surface, fragments.select(nearest(fragments, depths))))
+    return [(s, f.select(np.flatnonzero(f.depth <= depths[f.sample]))) for s, f in covering]
+
+
+def _coverage(samples: int) -> np.ndarray:
+    rows = np.arange(samples) % 2
+    return COVERAGE_THRESHOLDS[(2 * rows[:, None] + rows[None, :]).ravel()]
+
+
+def _blend_decal(light: np.ndarray, depths: np.ndarray, surface: Surface, fragments: Fragments) -> None:
+    seen = fragments.select(np.flatnonzero(fragments.depth - np.float32(DECAL_BIAS) <= depths[fragments.sample]))
+    opacity = surface.opacity(seen)
+    light[:, seen.sample] += (surface.shade(seen) - light[:, seen.sample]) * opacity
+
+
+def _backdrop(shot: Shot, samples: int) -> np.ndarray:
+    """Linear light (3, samples²) of a plain wall: darker towards the floor, with a glow behind the head."""
+    across = (np.arange(samples, dtype=np.float32) + np.float32(0.5)) / np.float32(samples)
+    top, bottom = (np.square(colour).astype(np.float32)[:, None, None] for colour in shot.backdrop)
+    wall = top + (bottom - top) * across[None, :, None]
+    away = np.square(across[:, None] - np.float32(0.45)) + np.square(across[None, :] - np.float32(shot.glow[0]))
+    glow = np.float32(shot.glow[1]) * np.square(np.maximum(1 - away / np.float32(0.7), 0))
+    return (wall * (np.float32(0.8) + glow)).reshape(3, -1)
+
+
+def _develop(light: np.ndarray, resolution: int) -> np.ndarray:
+    side = SAMPLES_PER_PIXEL_SIDE
+    exposed = np.clip(light, 0, 1).reshape(3, resolution, side, resolution, side)
+    pixels = np.float32(0.25) * (
+        exposed[:, :, 0, :, 0] + exposed[:, :, 0, :, 1] + exposed[:, :, 1, :, 0] + exposed[:, :, 1, :, 1]
+    )
+    stored = np.sqrt(pixels) * np.float32(255) + np.float32(0.5)
+    return np.ascontiguousarray(stored.astype(np.uint8).transpose(1, 2, 0))
