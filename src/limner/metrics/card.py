@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeAlias, get_args, get_origin, get_type_hints
 
-from limner.errors import DataError, LimnerError
+from limner.errors import DataError, LimnerError, ResourceError
 
 FORMAT = "limner-card-1"
 Setting: TypeAlias = str | int | float | bool
@@ -92,15 +92,19 @@ class Card:
         return "-".join(part for part in parts if part) + ".json"
 
     def write(self, path: Path) -> None:
-        """Write JSON at `path`: all of it, or nothing."""
+        """Write JSON at `path`: all of it, or nothing (ResourceError)."""
         content = {"format": FORMAT, "name": self.name, **asdict(self)}
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         partial = path.with_name(path.name + ".partial")
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        try:
+            with partial.open("w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise ResourceError(f"{path}: cannot be written ({error.strerror}); make room there") from error
 
 
 def display_name(metric: str, count: int) -> str:
@@ -138,7 +142,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except ValueError as error:  # JSON and UTF-8 errors alike
+    except (ValueError, RecursionError) as error:  # ValueError: JSON and UTF-8 errors alike
         raise DataError(f"{path}: not JSON ({error}); make the card again") from error
     if not isinstance(content, dict):
         raise DataError(f"{path}: a JSON {type(content).__name__}, not an object; pass a card that limner wrote")
