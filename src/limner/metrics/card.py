@@ -128,6 +128,8 @@ def read_card(path: Path) -> Card:
     for key, value in content.items():
         if not _fits(value, hints[key]):
             raise DataError(f"{path}: {key}: {value!r:.60} is not {_words(hints[key])}; make the card again")
+    content["value"] = float(content["value"])  # JSON writers may write 6 for 6.0
+    content["values"] = {key: float(value) for key, value in content["values"].items()}
     try:
         card = Card(**content)
     except LimnerError as error:
@@ -163,7 +165,7 @@ def _fits(value: object, hint: Any) -> bool:
     if get_origin(hint) is not None:  # Mapping[str, X]
         return isinstance(value, dict) and all(_fits(item, get_args(hint)[1]) for item in value.values())
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, float) or (type(value) is int and abs(value) < 2**53)
     return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
 
 

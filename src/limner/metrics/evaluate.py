@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ QUANTISATION = "clip to [-1, 1], nearest of 256 levels"
 """what `limner.pixels.to_bytes` does"""
 
 
+@runtime_checkable
 class Metric(Protocol):
     """A number about reals and fakes that arrive in batches of uint8 [n, r, r, 3], the reals first."""
 
@@ -39,6 +40,7 @@ METRICS: Mapping[str, Callable[[int, int, int], Metric]] = {"swd": SWD, "ms_ssim
 """name → metric, made of (resolution in pixels, count of each set, seed)"""
 
 
+@runtime_checkable
 class Generates(Protocol):
     """Of `limner.models.Model`, what is used here."""
 
@@ -49,6 +51,7 @@ class Generates(Protocol):
     def generate(self, latents: Tensor) -> Tensor: ...
 
 
+@runtime_checkable
 class HasImages(Protocol):
     """Of `limner.data.dataset.Dataset`, what is used here."""
 

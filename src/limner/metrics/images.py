@@ -15,7 +15,7 @@ SMALLEST_PIXELS = 16
 """side of the coarsest level of the pyramid of Karras et al. 2018, and what the five scales of MS-SSIM need at least"""
 
 
-def check_images(images: Tensor, name: str = "images") -> None:
+def check_images(images: object, name: str = "images") -> None:
     """Refuse all but uint8 [n, r, r, 3] with n ≥ 1 and r = 16, 32, 64, …
 
     Raises:

@@ -78,15 +78,16 @@ def _similarity(a: Float[Tensor, "n 3 h h"], b: Float[Tensor, "n 3 h h"]) -> tup
     return (luminance * contrast).mean((1, 2, 3)), contrast.mean((1, 2, 3))  # (3)
 
 
-def ms_ssim_of_pairs(
-    a: UInt8[Tensor, "n r r 3"], b: UInt8[Tensor, "n r r 3"], weights: Sequence[float] = WEIGHTS
-) -> Float[Tensor, "n"]:
+def ms_ssim_of_pairs(a: Tensor, b: Tensor, weights: Sequence[float] = WEIGHTS) -> Float[Tensor, "n"]:
     """MS-SSIM of a[i] with b[i], in [0, 1]: 1 where they are equal.
 
     Args:
-        a: bytes, r a power of two of at least 16 pixels.
+        a: uint8 [n, r, r, 3], r a power of two of at least 16 pixels.
         b: the same shape.
         weights: of the scales, finest first.
+
+    Raises:
+        LimnerError: a wrong type, layout or size, or unequal counts.
     """
     check_pair(a, b)
     first, second = (images.permute(0, 3, 1, 2).float().sub_(127.5) for images in (a, b))
