@@ -1,0 +1,171 @@
+"""The command line: parse, then call one function.
+
+`limner --help` must answer at once, so nothing is imported before the verb is known.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from limner.errors import LimnerError
+
+HELP = """\
+limner: train, measure and explore generative models of faces
+
+usage: limner VERB … [--debug]
+
+  train [MODEL]              train a model; without one, the quick start: five minutes on the built-in heads
+  resume RUN                 go on with a run exactly where it stopped
+  models                     list the models
+  sample RUN                 draw faces from a trained model, one a seed
+  evaluate RUN               measure a trained model
+  data prepare SOURCE DEST   make a dataset of a folder or zip of photos, or of CelebA as downloaded
+  data heads DEST            render the built-in heads as a dataset
+  data info DATASET          what a dataset holds
+  data check SOURCE          every bad file of a source, with what is wrong
+
+`limner VERB --help` explains a verb, `limner train MODEL --help` a model's settings too.
+`--debug` shows the traceback of an error. Exit codes: 0 well, 2 usage, 3 data, 4 checkpoint, 5 resources,
+6 run locked, 7 diverged, 8 peer lost, 130 or 143 stopped by a signal after saving.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        return _run(words)
+    except LimnerError as error:
+        return _fail(str(error), error.exit_code, debug)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 128 + signal.SIGINT, debug)
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except MemoryError as error:
+        return _fail(f"out of memory ({error}); use a smaller --batch-size, --micro-batch or --resolution", 5, debug)
+    except OSError as error:
+        return _fail(
+            f"{error.filename or 'input/output'}: {error.strerror or error}; check the path and the disk", 5, debug
+        )
+    except RuntimeError as error:
+        if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):
+            return _fail("out of memory; use a smaller --batch-size, --micro-batch or --resolution", 5, debug)
+        raise
+
+
+def _fail(message: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"limner: {message}", file=sys.stderr)
+    return code
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    if words[0] == "--version":
+        from limner import __version__
+
+        print(f"limner {__version__}")
+        return 0
+    verb, rest = words[0], words[1:]
+    if verb == "data":
+        return _data(rest)
+    verbs: dict[str, Callable[[list[str]], int]] = {
+        "train": _train,
+        "resume": _resume,
+        "models": _models,
+        "sample": _sample,
+        "evaluate": _evaluate,
+    }
+    if verb not in verbs:
+        raise LimnerError(f"{verb!r} is not a verb; {_near(verb, [*verbs, 'data'])}see `limner --help`")
+    return verbs[verb](rest)
+
+
+def _near(word: str, words: Sequence[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(word, words, n=1)
+    return f"did you mean {near[0]!r}? " if near else ""
+
+
+def _call(function: Callable[..., Any], words: list[str], prog: str) -> int:
+    import tyro
+
+    tyro.cli(function, args=words, prog=prog)
+    return 0
+
+
+def _data(words: list[str]) -> int:
+    verbs = ("prepare", "heads", "info", "check")
+    if not words or words[0] in ("-h", "--help"):
+        print("\n".join(line for line in HELP.splitlines() if line.startswith("  data")))
+        return 0
+    verb, rest = words[0], words[1:]
+    prog = f"limner data {verb}"
+    if verb == "heads":
+        from limner.heads import make_heads
+
+        return _call(make_heads, rest, prog)
+    if verb == "prepare":
+        from limner.data.prepare import prepare
+
+        return _call(prepare, rest, prog)
+    if verb == "info":
+        from limner.data.info import info
+
+        return _call(info, rest, prog)
+    if verb == "check":
+        from limner.data.check import check
+
+        return _call(check, rest, prog)
+    raise LimnerError(f"'data {verb}' is not a verb; {_near(verb, verbs)}there are: data {', data '.join(verbs)}")
+
+
+def _sample(words: list[str]) -> int:
+    from limner.explore.sample import sample
+
+    return _call(sample, words, "limner sample")
+
+
+def _evaluate(words: list[str]) -> int:
+    from limner.training.evaluate import evaluate
+
+    return _call(evaluate, words, "limner evaluate")
+
+
+def _models(words: list[str]) -> int:
+    if words and words[0] not in ("-h", "--help"):
+        raise LimnerError(f"models: takes no argument, got {words[0]!r}; settings of one: limner train MODEL --help")
+    from limner.models import MODELS
+
+    for name, model in MODELS.items():
+        print(f"{name:10} {model.summary}")
+    print("\nsettings of one: limner train MODEL --help")
+    return 0
+
+
+def _train(words: list[str]) -> int:
+    from limner.training import command
+
+    return command.train(words)
+
+
+def _resume(words: list[str]) -> int:
+    from limner.training import command
+
+    return command.resume(words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

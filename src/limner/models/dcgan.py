@@ -1,0 +1,171 @@
+"""DCGAN: Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks.
+
+Radford, Metz & Chintala 2016, arXiv:1511.06434. The paper describes networks and has no numbered equation; the game
+they play is Goodfellow et al. 2014, arXiv:1406.2661, equation
+
+    (1)   min over G, max over D:  E[log D(x)] + E[log(1 - D(G(z)))]
+
+and, for the generator, the objective of that paper's section 3 with the same fixed point and stronger gradients early
+on: maximize log D(G(z)).
+
+Departures from the paper:
+- z is Gaussian instead of uniform on [-1, 1], so that walks between two faces have a natural path.
+- Sides other than 64: the 4² level has `width` x resolution / 8 channels, at most 8 x `width`, halving at every level.
+- Conditional on the dataset's attributes when there are any (Mirza & Osindero 2014, arXiv:1411.1784): they are joined
+  to z, and as constant planes to the discriminator's features after every convolution but the first and the last. The
+  planes take the place of as many features.
+- The discriminator returns logits, and its losses are written as softplus, which cannot overflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from limner.errors import LimnerError
+from limner.latents import AttributeRows, Gaussian, Labels, LatentSpace
+from limner.layers.batch_norm import BatchNorm
+from limner.models.base import Model, Phase
+from limner.optim import Adam
+from limner.types import Attributes, Batch, Images, Latents, Logits, Logs, Scalar
+
+
+@dataclass(frozen=True, kw_only=True)
+class DCGANConfig:
+    """Settings of DCGAN; the defaults are the paper's."""
+
+    latent_dim: int = 100
+    """size of z (figure 1)"""
+    width: int = 128
+    """channels of the widest-open layer, at half the image's side; 1024 at 4² when the image is 64² (figure 1)"""
+    learning_rate: float = 2e-4
+    """Adam's, for both networks (section 4)"""
+    beta1: float = 0.5
+    """Adam's (section 4)"""
+    beta2: float = 0.999
+    """Adam's (its own default)"""
+    generator_steps: int = 1
+    """generator updates per discriminator update"""
+
+
+class DCGAN(Model):
+    name = "dcgan"
+    summary = "DCGAN (Radford et al. 2016): convolutional GAN, batch norm, non-saturating loss"
+    Config = DCGANConfig
+    batch_size = 128
+
+    def __init__(self, config: DCGANConfig, resolution: int, labels: Labels = Labels()) -> None:
+        super().__init__(config, resolution, labels)
+        attributes = len(labels.names)
+        self.latents = LatentSpace(
+            Gaussian("z", config.latent_dim), AttributeRows("attributes", attributes, labels=labels)
+        )
+        self.generator = Generator(self.latents.width, config.width, resolution)
+        self.discriminator = Discriminator(config.width, resolution, attributes, norm=BatchNorm)
+
+    def phases(self) -> tuple[Phase, ...]:
+        c = self.config
+        adam = Adam(c.learning_rate, c.beta1, c.beta2)
+        return (
+            Phase(name="discriminator", trains=(self.discriminator,), loss=self.discriminator_loss, optimizer=adam),
+            Phase(
+                name="generator",
+                trains=(self.generator,),
+                loss=self.generator_loss,
+                optimizer=adam,
+                steps=c.generator_steps,
+            ),
+        )
+
+    def discriminator_loss(self, batch: Batch) -> tuple[Scalar, Logs]:
+        with torch.no_grad():
+            fakes = self.generator(batch.latents)
+        real = self.discriminator(batch.images, batch.attributes)
+        fake = self.discriminator(fakes, batch.attributes)
+        # -log D(x) = softplus(-logit) and -log(1 - D(x)) = softplus(logit), for D = sigmoid(logit).
+        loss = F.softplus(-real).mean() + F.softplus(fake).mean()  # (1)
+        return loss, {"loss": loss, "real": real.sigmoid().mean(), "fake": fake.sigmoid().mean()}
+
+    def generator_loss(self, batch: Batch) -> tuple[Scalar, Logs]:
+        logits = self.discriminator(self.generator(batch.latents), batch.attributes)
+        loss = F.softplus(-logits).mean()
+        return loss, {"loss": loss}
+
+    def generate(self, latents: Latents) -> Images:
+        return self.generator(latents)
+
+
+class Generator(nn.Module):
+    """[n, d] → [n, 3, r, r] in [-1, 1]: transposed convolutions, batch norm and ReLU, tanh at the end."""
+
+    def __init__(
+        self, latent_width: int, width: int, resolution: int, norm: Callable[[int], nn.Module] = BatchNorm
+    ) -> None:
+        super().__init__()
+        channels = level_channels(width, resolution)[::-1]
+        layers: list[nn.Module] = [nn.ConvTranspose2d(latent_width, channels[0], 4, 1, 0, bias=False)]
+        for before, after in zip(channels, channels[1:], strict=False):
+            layers += [norm(before), nn.ReLU(), nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False)]
+        layers += [norm(channels[-1]), nn.ReLU(), nn.ConvTranspose2d(channels[-1], 3, 4, 2, 1, bias=False), nn.Tanh()]
+        self.layers = nn.Sequential(*layers)
+        self.apply(initialize)
+
+    def forward(self, latents: Latents) -> Images:
+        # Under autocast the layers work in bfloat16; losses and pictures are kept in the latents' own precision.
+        return self.layers(latents[:, :, None, None]).to(latents.dtype)
+
+
+class Discriminator(nn.Module):
+    """[n, 3, r, r] and attributes [n, a] → logits [n]: strided convolutions and leaky ReLU of slope 0.2."""
+
+    def __init__(self, width: int, resolution: int, attributes: int, norm: Callable[[int], nn.Module]) -> None:
+        super().__init__()
+        channels = level_channels(width, resolution)
+        if attributes >= 2 * width:
+            raise LimnerError(
+                f"width {width} leaves no room for {attributes} attributes; take one above {attributes // 2}"
+            )
+        self.first = nn.Conv2d(3, channels[0], 4, 2, 1)
+        self.blocks = nn.ModuleList()
+        for i, (before, after) in enumerate(zip(channels, channels[1:], strict=False)):
+            planes = attributes if i < len(channels) - 2 else 0
+            convolution = nn.Conv2d(before, after - planes, 4, 2, 1)
+            self.blocks.append(nn.Sequential(convolution, norm(after - planes), nn.LeakyReLU(0.2)))
+        self.last = nn.Conv2d(channels[-1], 1, 4, 1, 0)
+        self.apply(initialize)
+
+    def forward(self, images: Images, attributes: Attributes | None = None) -> Logits:
+        features = F.leaky_relu(self.first(images), 0.2)
+        for block in self.blocks[:-1]:
+            features = with_planes(block(features), attributes)
+        return self.last(self.blocks[-1](features)).flatten().to(images.dtype)
+
+
+def level_channels(width: int, resolution: int) -> list[int]:
+    """Channels of the levels of side r/2, r/4, … 4 of an image of side r."""
+    levels = resolution.bit_length() - 3
+    return [width * 2 ** min(level, 3) for level in range(levels)]
+
+
+def with_planes(features: Float[Tensor, "n c h w"], attributes: Attributes | None) -> Float[Tensor, "n c2 h w"]:
+    """Features with one constant plane per attribute joined to them."""
+    if attributes is None or attributes.shape[1] == 0:
+        return features
+    planes = attributes.to(features.dtype)[:, :, None, None].expand(-1, -1, *features.shape[2:])
+    return torch.cat([features, planes], dim=1).contiguous(memory_format=torch.channels_last)
+
+
+def initialize(module: nn.Module) -> None:
+    """Weights from a zero-centred normal of standard deviation 0.02 (section 4); batch norm's around 1."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, BatchNorm):
+        nn.init.normal_(module.weight, 1.0, 0.02)
+        nn.init.zeros_(module.bias)

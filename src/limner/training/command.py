@@ -1,0 +1,92 @@
+"""The verbs `limner train` and `limner resume`: flags for the run and for the model chosen."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import tyro
+
+from limner.errors import LimnerError
+from limner.models import MODELS, Model, find_model
+from limner.models.dcgan import DCGAN, DCGANConfig
+from limner.training import run
+from limner.training.config import TrainConfig, read_config
+
+M = TypeVar("M")
+
+QUICK_START: tuple[type[Model], TrainConfig[Any]] = (
+    DCGAN,
+    TrainConfig(model=DCGANConfig(width=64), kimg=200.0, batch_size=64, sample_kimg=10.0, metrics_kimg=50.0),
+)
+"""What `limner train` alone does: the model and settings whose heads were best after five minutes on two cores."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainFlags(Generic[M]):
+    config: TrainConfig[M]
+    out: Path | None = None
+    """folder of the run to make; by default the next free number under runs/"""
+
+
+def train(words: Sequence[str]) -> int:
+    """`limner train [MODEL] [flags]`."""
+    if words and not words[0].startswith("-"):
+        model_class, words = find_model(words[0]), words[1:]
+        default: TrainConfig[Any] = TrainConfig(model=model_class.Config())
+        prog, description = f"limner train {model_class.name}", model_class.summary
+    else:
+        model_class, default = QUICK_START
+        prog = "limner train"
+        names = ", ".join(MODELS)
+        description = (
+            f"Train a model: `limner train MODEL`, one of {names}. Without MODEL this is the quick start: "
+            f"{model_class.name} on the built-in heads, for about five minutes on two cores."
+        )
+    flags = TrainFlags[model_class.Config]  # type: ignore[name-defined]
+    chosen = _parse(flags, words, prog, description, TrainFlags(config=default))
+    folder = run.train(model_class, chosen.config, chosen.out)
+    _tell(folder)
+    return 0
+
+
+def resume(words: Sequence[str]) -> int:
+    """`limner resume RUN [flags]`."""
+    if not words or words[0].startswith("-"):
+        if words and words[0] in ("-h", "--help"):
+            print(
+                "usage: limner resume RUN [--kimg N] [other flags]\n\n"
+                "Go on with a run from its newest good checkpoint, exactly as if it had never stopped. Flags as for train;\n"
+                "those that shape the weights must stay what they were. `limner resume RUN --help` lists them."
+            )
+            return 0
+        raise LimnerError("resume: which run? `limner resume RUN`, where RUN is the folder that `limner train` printed")
+    folder = Path(words[0])
+    model_class, default = read_config(folder / "config.json")
+    settings = TrainConfig[model_class.Config]  # type: ignore[name-defined]
+    description = f"Go on with {folder}; settings that shape the weights must stay what they were."
+    chosen = _parse(settings, words[1:], f"limner resume {folder}", description, default)
+    _tell(run.resume(folder, model_class, chosen))
+    return 0
+
+
+def _parse(kind: Any, words: Sequence[str], prog: str, description: str, default: Any) -> Any:
+    return tyro.cli(
+        kind, args=list(words), prog=prog, description=description, default=default, config=(tyro.conf.OmitArgPrefixes,)
+    )
+
+
+def _tell(folder: Path) -> None:
+    if os.environ.get("RANK", "0") != "0":
+        return
+    sheets = sorted((folder / "samples").glob("images-*.png"))
+    lines = [
+        f"run           {folder}",
+        f"sample sheet  {sheets[-1]}" if sheets else "",
+        f"report        {folder / 'report.html'}",
+    ]
+    print("\n".join(line for line in lines if line), file=sys.stdout)

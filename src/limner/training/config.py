@@ -1,0 +1,235 @@
+"""A run's settings: what can be set, how they are kept as JSON, and which may change when a run goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+from limner.errors import CheckpointError, LimnerError
+from limner.models import Model, find_model
+
+M = TypeVar("M")
+
+SAFE_FIELDS = frozenset(
+    [
+        "data",
+        "device",
+        "tick_kimg",
+        "sample_kimg",
+        "checkpoint_kimg",
+        "keep_checkpoints",
+        "metrics",
+        "metrics_kimg",
+        "metrics_count",
+        "tensorboard",
+    ]
+)
+"""change nothing about the weights, so a resumed run may change them; `data` still has to be the same data set"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Generic[M]):
+    """Settings of a run; the model's own come from its file."""
+
+    model: M
+    """the model's own settings"""
+    data: Path | None = None
+    """a prepared dataset (see `limner data prepare`); without one the built-in heads are rendered and used"""
+    heads: int = 10000
+    """how many built-in heads to render when there is no --data"""
+    resolution: int | None = None
+    """side of the images, pixels; by default the dataset's largest that the model can make, 32 for the built-in heads"""
+    attributes: str = "none"
+    """attributes to condition on: none, all, or names with commas between them"""
+    seed: int = 0
+    """of everything random"""
+    kimg: float = 1000.0
+    """thousands of images to show in all"""
+    batch_size: int | None = None
+    """images per update over all processes; by default the paper's"""
+    micro_batch: int | None = None
+    """images per forward and backward pass: less memory, same result"""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """bf16 trains with bfloat16 activations where the hardware is fast at it, weights and losses staying float32"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps"""
+    mirror: bool = True
+    """show a random half of the images mirrored"""
+    ema_half_life_kimg: float = 10.0
+    """half-life of the average of weights that pictures are made with; 0 for no average"""
+    ema_rampup: float = 0.05
+    """that half-life is at most this share of the images seen so far; 0 for no limit"""
+    warmup_kimg: float = 0.0
+    """the learning rate rises from 0 over this long"""
+    decay: Literal["none", "linear", "cosine"] = "none"
+    """how the learning rate falls from `decay_start_kimg` to the end of the run"""
+    decay_start_kimg: float = 0.0
+    """see `decay`"""
+    final_factor: float = 0.0
+    """share of the learning rate left at the end of a decay"""
+    tick_kimg: float = 1.0
+    """log losses and speed this often"""
+    sample_kimg: float = 20.0
+    """draw the fixed sample sheet this often"""
+    checkpoint_kimg: float = 50.0
+    """save this often (and at the end, and when stopped)"""
+    keep_checkpoints: int = 3
+    """how many checkpoints stay, at least 2"""
+    metrics: tuple[str, ...] = ("swd", "ms_ssim")
+    """measured during the run; none of them when empty"""
+    metrics_kimg: float = 100.0
+    """measure this often (and at the end)"""
+    metrics_count: int = 1024
+    """images per measurement during the run; `limner evaluate` takes its own"""
+    tensorboard: bool = False
+    """also write TensorBoard files (needs limner[tensorboard])"""
+
+    def __post_init__(self) -> None:
+        for name in ("kimg", "tick_kimg", "sample_kimg", "checkpoint_kimg", "metrics_kimg"):
+            _require(self, name, getattr(self, name) > 0, "a number above 0")
+        for name in ("ema_half_life_kimg", "ema_rampup", "warmup_kimg", "decay_start_kimg"):
+            _require(self, name, getattr(self, name) >= 0, "a number not below 0")
+        for name in ("batch_size", "micro_batch", "resolution"):
+            _require(self, name, getattr(self, name) is None or getattr(self, name) >= 1, "a whole number above 0")
+        _require(self, "heads", self.heads >= 2, "at least 2")
+        _require(self, "seed", 0 <= self.seed < 2**32, "a whole number from 0 to 4294967295")
+        _require(self, "final_factor", 0 <= self.final_factor <= 1, "a share from 0 to 1")
+        _require(self, "keep_checkpoints", self.keep_checkpoints >= 2, "at least 2")
+        _require(self, "metrics_count", self.metrics_count >= 2, "at least 2")
+        ends = self.kimg * 1000
+        if self.decay != "none" and self.decay_start_kimg * 1000 >= ends:
+            raise LimnerError(
+                f"decay_start_kimg is {self.decay_start_kimg:g}: a decay must start before the end at {self.kimg:g}"
+            )
+
+    @property
+    def images(self) -> int:
+        """Images to show in all."""
+        return round(self.kimg * 1000)
+
+    def learning_rate_factor(self, images_seen: int) -> float:
+        """What every learning rate is multiplied by: a pure function of the images seen."""
+        factor = min(1.0, images_seen / (self.warmup_kimg * 1000)) if self.warmup_kimg > 0 else 1.0
+        start, end = self.decay_start_kimg * 1000, self.kimg * 1000
+        if self.decay == "none" or images_seen <= start:
+            return factor
+        way = min(1.0, (images_seen - start) / (end - start))
+        left = 1 - way if self.decay == "linear" else 0.5 * (1 + math.cos(math.pi * way))
+        return factor * (self.final_factor + (1 - self.final_factor) * left)
+
+
+def config_to_json(name: str, config: TrainConfig[Any]) -> dict[str, Any]:
+    """As kept in `config.json` and in every checkpoint."""
+    facts = dataclasses.asdict(config)
+    facts["data"] = None if config.data is None else str(config.data)
+    facts["metrics"] = list(config.metrics)
+    return {"model_name": name, **facts}
+
+
+def config_from_json(facts: Mapping[str, Any], where: Path) -> tuple[type[Model], TrainConfig[Any]]:
+    """The model's class and the settings; every field must be known, be there, and be of its type."""
+    facts = dict(facts)
+    model_class = find_model(str(facts.pop("model_name", "")))
+    settings = facts.pop("model", None)
+    if not isinstance(settings, Mapping):
+        raise LimnerError(
+            f"{where}: field 'model' must hold the model's settings; restore config.json from a checkpoint"
+        )
+    model = _from_json(model_class.Config, dict(settings), where, "model.")
+    return model_class, _from_json(TrainConfig, facts, where, "", model=model)
+
+
+def read_config(path: Path) -> tuple[type[Model], TrainConfig[Any]]:
+    """`config.json` of a run.
+
+    Raises:
+        LimnerError: there is none, or a field of it is not what it should be.
+    """
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise LimnerError(
+            f"{path.parent}: not a run (no config.json there); `limner train MODEL --out {path.parent}` makes one"
+        ) from None
+    except (ValueError, OSError) as error:
+        raise LimnerError(f"{path}: cannot be read ({' '.join(str(error).split())}); restore it") from None
+    if not isinstance(facts, Mapping):
+        raise LimnerError(f"{path}: must hold one JSON object; restore it")
+    return config_from_json(facts, path)
+
+
+def refuse_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Changed safe fields, as `field: old → new`; a field that shapes the weights must not change.
+
+    `kimg` is safe unless a decay ends there.
+
+    Raises:
+        CheckpointError: naming every such field with its old and new value.
+    """
+    allowed, refused = [], []
+    for name in sorted({*_flatten(before), *_flatten(after)}):
+        old, new = _flatten(before).get(name, "absent"), _flatten(after).get(name, "absent")
+        if old == new:
+            continue
+        safe = name in SAFE_FIELDS or (name == "kimg" and before.get("decay") == "none" == after.get("decay"))
+        (allowed if safe else refused).append(f"{name}: {old} → {new}")
+    if refused:
+        raise CheckpointError(
+            f"this run was started with other settings ({'; '.join(refused)}); start a new run for those, "
+            f"or resume with the old ones"
+        )
+    return allowed
+
+
+def _flatten(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in facts.items():
+        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
+
+
+def _from_json(kind: Any, facts: Mapping[str, Any], where: Path, prefix: str, **given: Any) -> Any:
+    hints = typing.get_type_hints(kind)
+    names = [field.name for field in dataclasses.fields(kind) if field.name not in given]
+    for name in facts:
+        if name not in names:
+            raise LimnerError(
+                f"{where}: field '{prefix}{name}' is not a setting here; remove it, or use the limner that wrote it"
+            )
+    for name in names:
+        if name not in facts:
+            raise LimnerError(f"{where}: field '{prefix}{name}' is missing; put it back")
+    return kind(
+        **given, **{name: _typed(facts[name], hints[name], f"{where}: field '{prefix}{name}'") for name in names}
+    )
+
+
+def _typed(value: Any, hint: Any, where: str) -> Any:
+    """A JSON value as a field of that type holds it."""
+    origin, options = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return None if value is None and type(None) in options else _typed(value, options[0], where)
+    if origin is Literal and value in options:
+        return value
+    if origin is tuple and isinstance(value, list):
+        return tuple(_typed(item, options[0], where) for item in value)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if hint in (int, str, bool) and type(value) is hint:
+        return value
+    wanted = f"one of {list(options)}" if origin is Literal else getattr(hint, "__name__", str(hint))
+    raise LimnerError(f"{where} is {value!r}, expected {wanted}; put the old value back")
+
+
+def _require(config: TrainConfig[Any], name: str, good: bool, wanted: str) -> None:
+    if not good:
+        raise LimnerError(f"{name} is {getattr(config, name)}, expected {wanted}")

@@ -1,0 +1,285 @@
+"""What a run leaves behind while it trains: log lines, sample sheets, metrics, checkpoints, the report."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from limner.checkpoint import Checkpoint, checkpoint_name, newest_checkpoint, prune_checkpoints, write_checkpoint
+from limner.data.dataset import Dataset
+from limner.errors import CheckpointError, DivergedError, ResourceError, StoppedError
+from limner.explore.pictures import save_picture, sheet
+from limner.metrics.evaluate import evaluate_model
+from limner.pixels import to_bytes
+from limner.training.config import TrainConfig
+from limner.training.log import RunLog
+from limner.training.progress import Progress
+from limner.training.randomness import stream
+from limner.training.report import write_report
+from limner.training.signals import StopRequested, StopSignals
+from limner.training.trainer import NotFiniteError, Trainer
+
+ROLLBACKS = 3
+SHEET_FACES = 64
+NAME = "images-{:012d}"
+
+
+class Recorder:
+    """Called after every iteration on every process; only the first one writes."""
+
+    def __init__(
+        self,
+        folder: Path,
+        config: TrainConfig[Any],
+        facts: Mapping[str, Any],
+        trainer: Trainer,
+        dataset: Dataset,
+        log: RunLog | None,
+        progress: Progress | None,
+        signals: StopSignals,
+    ) -> None:
+        self.folder, self.config, self.facts = folder, config, facts
+        self.trainer, self.dataset, self.world = trainer, dataset, trainer.world
+        self.log, self.progress, self.signals = log, progress, signals
+        self.rollbacks = 0
+        self.failed_saves = 0
+        self._before = trainer.images_seen
+        self._sums: dict[str, Tensor] = {}
+        self._iterations = 0
+        self._tick_images, self._tick_time = trainer.images_seen, time.monotonic()
+        self._trained_seconds = 0.0
+
+    def after_iteration(self, logs: Mapping[str, Tensor]) -> None:
+        """Log, draw, measure and save what is due; stop where a signal asked for it."""
+        for name, value in logs.items():
+            self._sums[name] = self._sums.get(name, 0) + value
+        self._iterations += 1
+        now = self.trainer.images_seen
+        if self._due(self.config.tick_kimg):
+            self._tick(now)
+        pictures, numbers = self._due(self.config.sample_kimg), self._due(self.config.metrics_kimg)
+        saving = self._due(self.config.checkpoint_kimg)
+        self._before = now
+        stopped = self._asked_to_stop()
+        if not stopped and (pictures or numbers):
+            stopped = self._look(pictures, numbers)
+        if stopped:
+            self._stop(stopped)
+        if saving:
+            self.save(scheduled=True)
+
+    def resumed(self, found: Checkpoint, notes: Sequence[str]) -> None:
+        """Say from where the run goes on, what was passed over and what was changed."""
+        self._trained_seconds = float(found.facts["trained_seconds"])
+        self._write("resume", file=f"checkpoints/{found.path.name}", changed=list(notes))
+        self._note(f"going on from {found.path.name}")
+        for note in notes:
+            self._warn(note)
+
+    def begin(self, machine: Mapping[str, Any]) -> None:
+        """The state before the first step, so that a rollback or a kill always finds a checkpoint; and its pictures."""
+        self._write("start", **machine)
+        self.save(scheduled=False)
+        stopped = self._asked_to_stop() or self._look(True, False)
+        if stopped:
+            self._stop(stopped)
+        self._restart_clock()
+
+    def end(self) -> None:
+        """The last checkpoint, pictures, numbers and report."""
+        self.save(scheduled=False)
+        stopped = self._look(True, True)
+        if stopped:
+            self._stop(stopped)
+        self._write("end", reason="finished")
+        self.world.first_only(lambda still_here: self._report())
+
+    def roll_back(self, error: NotFiniteError) -> None:
+        """Back to the last good checkpoint with another order and other latents; give up after three in a row."""
+        self.rollbacks += 1
+        folder = self.folder / "checkpoints"
+        if self.rollbacks > ROLLBACKS:
+            self._write("end", reason=f"diverged: {error}")
+            self.world.first_only(lambda still_here: self._report())
+            raise DivergedError(
+                f"{error}; rolling back {ROLLBACKS} times did not help. The last good checkpoint is kept in {folder}; "
+                f"try a lower --learning-rate, or --precision fp32"
+            )
+        checkpoint = newest_checkpoint(folder, self._warn)
+        if checkpoint is None:
+            raise CheckpointError(f"{folder}: no checkpoint to roll back to after: {error}")
+        salt = self.trainer.salt + 1
+        self.trainer.load_state(checkpoint.tensors, checkpoint.facts)
+        self.trainer.set_salt(salt)
+        self._before = self._tick_images = self.trainer.images_seen
+        self._sums, self._iterations = {}, 0
+        message = f"{error}; rolled back to {checkpoint.images_seen} images and going on with other batches"
+        self._write("rollback", message=message)
+        self._note(message)
+        self._restart_clock()
+
+    def save(self, *, scheduled: bool) -> None:
+        """A checkpoint of this moment; a scheduled one may fail once without ending the run.
+
+        Raises:
+            ResourceError: it could not be written.
+            NotFiniteError: a weight is not finite, so this must not become the newest checkpoint.
+        """
+        bad = self.trainer.not_finite()
+        if bad is not None:
+            raise NotFiniteError(f"tensor {bad} is not finite at {self.trainer.images_seen} images seen")
+        different = self.world.differing(self.trainer.model.state_dict().items())
+        if different is not None:
+            raise CheckpointError(f"tensor {different} is not the same on all processes; nothing was saved")
+        tensors, clock = self.trainer.state()
+        facts = {**self.facts, **clock, "trained_seconds": self._trained_seconds}
+        path = self.folder / "checkpoints" / checkpoint_name(self.trainer.images_seen)
+
+        def write(still_here: Callable[[], None]) -> None:
+            try:
+                write_checkpoint(path, tensors, facts)
+            except ResourceError as error:
+                self.failed_saves += 1
+                if not scheduled or self.failed_saves > 1:
+                    raise
+                self._warn(f"{error}; training goes on, but the next save that fails ends it")
+                return
+            self.failed_saves = self.rollbacks = 0
+            prune_checkpoints(path.parent, self.config.keep_checkpoints)
+            self._write("checkpoint", file=f"checkpoints/{path.name}")
+            if scheduled:
+                self._report()
+
+        self.world.first_only(write)
+
+    # --- what is due --------------------------------------------------------------------------------------------
+
+    def _due(self, kimg: float) -> bool:
+        every = max(1, round(kimg * 1000))
+        return self.trainer.images_seen // every > self._before // every
+
+    def _tick(self, now: int) -> None:
+        losses = {name: float(value) / self._iterations for name, value in self._sums.items()}
+        seconds = time.monotonic() - self._tick_time
+        self._trained_seconds += seconds
+        speed = (now - self._tick_images) / max(seconds, 1e-9)
+        rates = {p.name: self.trainer.optimizers[p.name].param_groups[0]["lr"] for p in self.trainer.phases}
+        self._write(
+            "tick",
+            seconds=round(self._trained_seconds, 3),
+            images_per_second=round(speed, 2),
+            losses=losses,
+            learning_rate=rates,
+            memory_mb=round(_peak_memory_mb(self.world.device), 1),
+        )
+        if self.progress:
+            resolution = self.trainer.model.stage(now).resolution
+            self.progress.tick(now, speed, losses, resolution=resolution)
+        self._sums, self._iterations, self._tick_images = {}, 0, now
+        self._tick_time = time.monotonic()
+
+    def _look(self, pictures: bool, numbers: bool) -> int:
+        """Draw and measure with the averaged weights; returns the number of a signal that interrupted it."""
+        began = time.monotonic()
+
+        def work(still_here: Callable[[], None]) -> None:
+            def poll() -> None:
+                self.signals.poll()
+                still_here()
+
+            try:
+                if pictures:
+                    self._draw()
+                if numbers and self.config.metrics:
+                    self._measure(poll)
+            except StopRequested:
+                pass
+
+        self.world.first_only(work)
+        self._tick_time += time.monotonic() - began  # pictures and numbers are not training
+        return self._asked_to_stop()
+
+    def _draw(self) -> None:
+        images_seen, model = self.trainer.images_seen, self.trainer.average.model
+        latents = model.latents.sample(SHEET_FACES, stream(self.config.seed, 0, "sheet", 0))
+        faces = to_bytes(generate(model, latents, self.world.device)).cpu().numpy()
+        scale = max(1, 96 // faces.shape[1])
+        path = self.folder / "samples" / f"{NAME.format(images_seen)}.png"
+        origin = {"model": model.name, "images_seen": images_seen, "run_seed": self.config.seed, "weights": "ema"}
+        save_picture(sheet(faces, columns=8, scale=scale), path, origin)
+        self._write("sample", file=f"samples/{path.name}")
+
+    def _measure(self, poll: Callable[[], None]) -> None:
+        model = self.trainer.average.model
+        cards = evaluate_model(
+            model,
+            self.dataset,
+            metrics=self.config.metrics,
+            count=self.config.metrics_count,
+            seed=self.config.seed,
+            split="train",
+            weights_name="ema",
+            images_seen=self.trainer.images_seen,
+            poll=poll,
+        )
+        for card in cards:
+            path = self.folder / "metrics" / f"{NAME.format(self.trainer.images_seen)}-{card.name}.json"
+            card.write(path)
+            self._write("metric", name=card.name, value=card.value, file=f"metrics/{path.name}")
+            if self.progress:
+                self.progress.metric(card.name, card.value)
+
+    # --- stopping, telling --------------------------------------------------------------------------------------
+
+    def _asked_to_stop(self) -> int:
+        return self.world.any(self.signals.number)
+
+    def _stop(self, number: int) -> None:
+        self.save(scheduled=False)
+        images = self.trainer.images_seen
+        self._write("end", reason=f"stopped by signal {number}")
+        self.world.first_only(lambda still_here: self._report())
+        raise StoppedError(
+            f"stopped by signal {number} at {images} images, saved; go on with: limner resume {self.folder}", number
+        )
+
+    def _restart_clock(self) -> None:
+        self._tick_time = time.monotonic()
+
+    def _report(self) -> None:
+        try:
+            write_report(self.folder)
+        except (OSError, ValueError) as error:  # a page must never cost a run
+            self._warn(f"report.html was not written: {error}")
+
+    def _write(self, event: str, **fields: Any) -> None:
+        if self.log:
+            self.log.write(event, self.trainer.images_seen, **fields)
+
+    def _warn(self, message: str) -> None:
+        self._write("warning", message=message)
+        self._note(f"warning: {message}")
+
+    def _note(self, message: str) -> None:
+        if self.progress:
+            self.progress.note(message)
+
+
+@torch.no_grad()
+def generate(model: Any, latents: Tensor, device: torch.device, batch_size: int = 64) -> Tensor:
+    """Images [n, 3, r, r] of many latents, a batch at a time."""
+    return torch.cat([model.generate(part.to(device)) for part in latents.split(batch_size)])
+
+
+def _peak_memory_mb(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3

@@ -1,0 +1,271 @@
+"""A run: a folder, made by `train`, gone on with by `resume`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from limner import __version__
+from limner.checkpoint import Checkpoint, newest_checkpoint, remove_leftovers
+from limner.data.dataset import Dataset, open_dataset
+from limner.data.loader import Loader
+from limner.errors import CheckpointError, LimnerError, ResourceError
+from limner.heads import default_heads
+from limner.models import Model
+from limner.training.config import TrainConfig, config_to_json, refuse_changes
+from limner.training.distributed import World, join_world
+from limner.training.lock import RunLock
+from limner.training.log import RunLog
+from limner.training.progress import Progress
+from limner.training.randomness import seed_everything
+from limner.training.recorder import Recorder
+from limner.training.signals import StopSignals
+from limner.training.trainer import NotFiniteError, Recipe, Trainer
+
+HEADS_RESOLUTION = 32
+
+
+def train(model_class: type[Model], config: TrainConfig[Any], out: Path | None = None) -> Path:
+    """Train a model from its beginning; returns the run's folder.
+
+    Args:
+        model_class: one of `limner.models.MODELS`.
+        config: its settings and the run's.
+        out: the folder to make; by default the next free number under `runs/`.
+    """
+    with join_world(config.device) as world:
+        dataset = _open_data(config)
+        config = _settle(model_class, config, dataset, world)
+        folder = _make_folder(model_class, config, dataset, out, world)
+        _train_in(folder, model_class, config, dataset, world, None)
+    return folder
+
+
+def resume(folder: Path, model_class: type[Model], config: TrainConfig[Any]) -> Path:
+    """Go on from a run's newest good checkpoint, exactly as if it had never stopped.
+
+    Args:
+        folder: the run.
+        model_class: its model.
+        config: its settings; those that shape the weights must be what they were.
+
+    Raises:
+        CheckpointError: no checkpoint verifies, or settings or data are not what they were.
+    """
+    with join_world(config.device) as world:
+        dataset = _open_data(config)
+        _train_in(folder, model_class, config, dataset, world, folder / "checkpoints")
+    return folder
+
+
+def _train_in(
+    folder: Path,
+    model_class: type[Model],
+    config: TrainConfig[Any],
+    dataset: Dataset,
+    world: World,
+    checkpoints: Path | None,
+) -> None:
+    with ExitStack() as stack:
+        signals = stack.enter_context(StopSignals())
+        if world.is_first:
+            stack.enter_context(RunLock(folder))
+            remove_leftovers(folder / "checkpoints")
+        world.wait()
+        rejected: list[str] = []
+        found = newest_checkpoint(checkpoints, rejected.append) if checkpoints else None
+        changed = _refuse_another(folder, model_class, config, dataset, found) if checkpoints else []
+        if world.is_first:
+            _write_config(folder, model_class, config)
+        trainer = _make_trainer(model_class, config, dataset, world)
+        log = (
+            stack.enter_context(RunLog(folder / "log.jsonl", tensorboard=config.tensorboard))
+            if world.is_first
+            else None
+        )
+        start = found.images_seen if found else 0
+        progress = stack.enter_context(Progress(config.images, start)) if world.is_first else None
+        facts = _facts(model_class, config, dataset, trainer)
+        if found:
+            trainer.load_state(found.tensors, found.facts)
+        recorder = Recorder(folder, config, facts, trainer, dataset, log, progress, signals)
+        if found:
+            recorder.resumed(found, [*rejected, *changed])
+        else:
+            recorder.begin(_machine(world, trainer))
+        _fit(trainer, recorder, config.images)
+
+
+def _fit(trainer: Trainer, recorder: Recorder, images: int) -> None:
+    while True:
+        try:
+            trainer.fit(images, recorder.after_iteration)
+            recorder.end()
+            return
+        except NotFiniteError as error:
+            recorder.roll_back(error)
+
+
+def _open_data(config: TrainConfig[Any]) -> Dataset:
+    if config.data is not None:
+        return open_dataset(config.data)
+    return open_dataset(default_heads(config.resolution or HEADS_RESOLUTION, config.heads))
+
+
+def _settle(model_class: type[Model], config: TrainConfig[Any], dataset: Dataset, world: World) -> TrainConfig[Any]:
+    """Replace every "auto" and "by default" by what it means here, so that the run's record says what was done."""
+    resolution = config.resolution
+    if resolution is None:
+        possible = [r for r in dataset.resolutions if r in model_class.resolutions]
+        if not possible:
+            raise LimnerError(
+                f"{dataset.folder}: no resolution that {model_class.name} can make; prepare it at {model_class.resolutions}"
+            )
+        resolution = HEADS_RESOLUTION if config.data is None else max(possible)
+    precision = config.precision
+    if precision == "auto":
+        precision = "bf16" if _fast_bf16(world.device) else "fp32"
+    return dataclasses.replace(
+        config,
+        resolution=resolution,
+        precision=precision,
+        batch_size=config.batch_size or model_class.batch_size,
+        data=None if config.data is None else config.data.resolve(),
+    )
+
+
+def _fast_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        try:
+            flags = Path("/proc/cpuinfo").read_text()
+        except OSError:
+            return False
+        return "avx512_bf16" in flags or "amx_bf16" in flags
+    return False
+
+
+def _make_folder(
+    model_class: type[Model], config: TrainConfig[Any], dataset: Dataset, out: Path | None, world: World
+) -> Path:
+    folder = out or next_free(Path("runs"), f"{model_class.name}-{dataset.name}-{config.resolution}")
+    folder = Path(world.share_text(str(folder)))
+    if not world.is_first:
+        return folder
+    if (folder / "config.json").exists():
+        raise LimnerError(
+            f"{folder}: there is a run already; go on with `limner resume {folder}`, or choose another --out"
+        )
+    try:
+        for name in ("checkpoints", "samples", "metrics"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(f"{folder}: cannot be made ({error.strerror}); choose another --out") from error
+    return folder
+
+
+def next_free(parent: Path, stem: str) -> Path:
+    """`parent/stem-001`, or the first number after it that is not taken."""
+    number = 1
+    while (parent / f"{stem}-{number:03d}").exists():
+        number += 1
+    return parent / f"{stem}-{number:03d}"
+
+
+def _make_trainer(model_class: type[Model], config: TrainConfig[Any], dataset: Dataset, world: World) -> Trainer:
+    if config.resolution is None or config.batch_size is None:
+        raise LimnerError("resolution and batch_size must be settled before training")
+    names = chosen_attributes(config.attributes, dataset)
+    loader = Loader(dataset, seed=config.seed, device=world.device, mirror=config.mirror, attributes=names)
+    seed_everything(config.seed, 0)  # every process builds the same weights …
+    model = model_class(config.model, config.resolution, loader.labels)
+    seed_everything(config.seed, world.rank)  # … and draws its own noise
+    recipe = Recipe(
+        seed=config.seed,
+        batch_size=config.batch_size,
+        micro_batch=config.micro_batch,
+        bf16=config.precision == "bf16",
+        ema_half_life_kimg=config.ema_half_life_kimg,
+        ema_rampup=config.ema_rampup,
+        learning_rate_factor=config.learning_rate_factor,
+    )
+    return Trainer(model, loader, recipe, world)
+
+
+def chosen_attributes(text: str, dataset: Dataset) -> tuple[str, ...]:
+    """`none`, `all`, or names with commas between them."""
+    if text == "none":
+        return ()
+    if text == "all":
+        return dataset.attribute_names
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _facts(model_class: type[Model], config: TrainConfig[Any], dataset: Dataset, trainer: Trainer) -> dict[str, Any]:
+    """What every checkpoint of this run says besides its clock."""
+    return {
+        "config": config_to_json(model_class.name, config),
+        "resolution": trainer.model.resolution,
+        "labels": trainer.loader.labels.to_json(),
+        "dataset": {
+            "name": dataset.name,
+            "manifest_sha256": dataset.manifest_hash,
+            "count": dataset.count,
+            "crop": dataset.crop,
+        },
+        "versions": {"limner": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
+
+
+def _refuse_another(
+    folder: Path, model_class: type[Model], config: TrainConfig[Any], dataset: Dataset, found: Checkpoint | None
+) -> list[str]:
+    """What changed since the checkpoint and may; anything else is refused."""
+    if found is None:
+        return []
+    changed = refuse_changes(found.facts["config"], config_to_json(model_class.name, config))
+    before = found.facts["dataset"]["manifest_sha256"]
+    if before != dataset.manifest_hash:
+        raise CheckpointError(
+            f"{dataset.folder}: not the dataset {folder} was trained on (SHA-256 {dataset.manifest_hash[:12]}…, was {before[:12]}…); "
+            f"give the right one with --data"
+        )
+    if found.images_seen >= config.images:
+        raise LimnerError(f"{folder}: already at {found.images_seen} images; to go on, ask for more with --kimg")
+    return changed
+
+
+def _write_config(folder: Path, model_class: type[Model], config: TrainConfig[Any]) -> None:
+    text = json.dumps(config_to_json(model_class.name, config), indent=2)
+    temporary = folder / f".config.json.tmp-{os.getpid()}"
+    try:
+        temporary.write_text(text + "\n", encoding="utf-8")
+        os.replace(temporary, folder / "config.json")
+    except OSError as error:
+        raise ResourceError(
+            f"{folder}: config.json cannot be written ({error.strerror}); choose another --out"
+        ) from error
+
+
+def _machine(world: World, trainer: Trainer) -> Mapping[str, Any]:
+    device = (
+        torch.cuda.get_device_name(world.device)
+        if world.device.type == "cuda"
+        else platform.processor() or platform.machine()
+    )
+    return {
+        "device": f"{world.device.type}: {device}",
+        "processes": world.size,
+        "torch": torch.__version__,
+        "limner": __version__,
+        "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
+    }
