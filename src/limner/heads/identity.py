@@ -1,4 +1,4 @@
-"""The shape of one head: who they are (sex, age, origin, build, features) and what their face is doing, as target weights."""
+"""The shape of one head as target weights: who it is (sex, age, origin, build, features) and what its face does."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from limner.heads.pack import MIRRORED_SIDE, Pack
+from limner.heads.pack import Pack
 
 ORIGINS = ("african", "asian", "caucasian")
-FEATURE_SPREAD = 0.12  # standard deviation of a local target's weight; 0.33 looks like caricature
+FEATURE_SPREAD = 0.16  # standard deviation of a local target's weight; 0.33 looks like caricature
 FEATURE_LIMIT = 0.4
-RARE_TARGETS = ("trans-", "asym", "neck", "head-square", "head-triangular", "head-diamond", "invertedtriangular")
+FEATURE_SHARE = 0.5  # of the features, that differ from the average in one head
+STRONG_TARGETS = ("trans-", "asym", "neck", "head-square", "head-triangular", "head-diamond", "invertedtriangular")
 YOUNG_AGES = (18.0, 38.0)
 OLD_AGES = (52.0, 85.0)
 
@@ -55,7 +56,7 @@ def sample_identity(rng: np.random.Generator) -> Identity:
 def sample_expression(rng: np.random.Generator) -> Expression:
     """Draw an expression: half smile, plainly; a third of the others part their lips."""
     smiling, parted, amount, teeth_amount, jaw_amount = rng.random(5)
-    brows = float(rng.normal(0, 0.25))
+    brows = float(rng.normal(0.25, 0.2))
     if smiling < 0.5:
         teeth = 0.35 + 0.4 * teeth_amount if parted < 0.65 else 0.0
         jaw_open = 0.03 + 0.14 * jaw_amount if teeth else 0.0
@@ -94,22 +95,18 @@ def _add_macro_weights(pack: Pack, weights: np.ndarray, identity: Identity) -> N
 
 
 def _add_features(pack: Pack, weights: np.ndarray, rng: np.random.Generator) -> None:
-    pairs = pack.local_pairs()
+    """Give each feature a random weight, most of them none."""
+    pairs = pack.local_pairs
     amounts = np.clip(rng.normal(0, FEATURE_SPREAD, len(pairs)), -FEATURE_LIMIT, FEATURE_LIMIT)
-    for (low, high), amount in zip(pairs, amounts, strict=True):
-        if any(rare in high for rare in RARE_TARGETS):
+    shown = rng.random(len(pairs)) < FEATURE_SHARE
+    for feature in np.flatnonzero(shown):
+        low, high = pairs[feature]
+        amount = float(amounts[feature])
+        if any(strong in high for strong in STRONG_TARGETS):
             amount *= 0.5
         name = high if amount > 0 else low
         if name is not None:
-            _set_both_sides(pack, weights, name, abs(float(amount)))
-
-
-def _set_both_sides(pack: Pack, weights: np.ndarray, name: str, amount: float) -> None:
-    weights[pack.target_index[name]] = amount
-    for left, right in MIRRORED_SIDE.items():
-        other = name.replace(left, right)
-        if other in pack.target_index:
-            weights[pack.target_index[other]] = amount
+            weights[pack.target_index[name]] = abs(amount)
 
 
 def _add_expression(pack: Pack, weights: np.ndarray, expression: Expression) -> None:

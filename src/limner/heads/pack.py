@@ -19,7 +19,7 @@ WEIGHT_STEP = 1 / 8192
 UV_STEP = 1 / 65535
 REFERENCE_SPANS = np.array([1.6682, 2.3542, 2.8351], np.float32)  # x, y, z spans that part offsets were authored at
 
-MIRRORED_SIDE = {"/l-": "/r-"}
+OPAQUE_TEXTURES = ("t/skin", "t/eyes", "t/teeth", "t/tongue", "t/hat")
 OPPOSITES = (
     ("-decr", "-incr"),
     ("-in", "-out"),
@@ -60,6 +60,14 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Texture:
+    """colour: (3, h, w) linear light in [0, 1]; opacity: (h, w) in [0, 1], or None where it is 1."""
+
+    colour: np.ndarray
+    opacity: np.ndarray | None
+
+
+@dataclass(frozen=True)
 class Pack:
     """Everything in `heads.npz` as float32 and int32 arrays."""
 
@@ -69,7 +77,8 @@ class Pack:
     targets: np.ndarray  # (t, 3, n) offsets at weight 1
     span_vertices: np.ndarray  # (6,) three vertex pairs whose distances along x, z, y scale part offsets
     parts: dict[str, Part]
-    textures: dict[str, np.ndarray]  # (h, w, 3 or 4) float32 in [0, 1]
+    textures: dict[str, Texture]
+    local_pairs: tuple[tuple[str | None, str], ...]  # local targets: (name at negative weight, name at positive weight)
 
     def scale(self, head: np.ndarray) -> np.ndarray:
         """How much larger than the reference a head (3, n) is along x, y, z: (3,)."""
@@ -90,14 +99,6 @@ class Pack:
         """Sorted names of the parts or textures that start with `prefix`."""
         return sorted(name for name in {**self.parts, **self.textures} if name.startswith(prefix))
 
-    def local_pairs(self) -> list[tuple[str | None, str]]:
-        """Local shape targets as (name at negative weight, name at positive weight)."""
-        local = [name for name in self.target_index if not name.startswith(("macro/", "fu/"))]
-        opposite = {name: partner for name in local if (partner := _opposite(name)) in self.target_index}
-        pairs: list[tuple[str | None, str]] = [(low, high) for low, high in opposite.items()]
-        paired = set(opposite) | set(opposite.values())
-        return pairs + [(None, name) for name in local if name not in paired]
-
 
 def _opposite(name: str) -> str | None:
     for low, high in OPPOSITES:
@@ -106,9 +107,19 @@ def _opposite(name: str) -> str | None:
     return None
 
 
-def _decode_texture(encoded: np.ndarray, mode: str) -> np.ndarray:
+def _pair_up(names: list[str]) -> tuple[tuple[str | None, str], ...]:
+    local = [name for name in names if not name.startswith(("macro/", "fu/"))]
+    opposite = {name: partner for name in local if (partner := _opposite(name)) in names}
+    pairs: list[tuple[str | None, str]] = list(opposite.items())
+    paired = {*opposite.keys(), *opposite.values()}
+    return (*pairs, *((None, name) for name in local if name not in paired))
+
+
+def _decode_texture(encoded: np.ndarray, mode: str) -> Texture:
     with Image.open(io.BytesIO(encoded.tobytes())) as image:
-        return np.asarray(image.convert(mode), np.float32) / 255
+        planes = np.asarray(image.convert(mode), np.float32).transpose(2, 0, 1) / 255
+    colour = np.ascontiguousarray(np.square(planes[:3]))  # stored values are the square root of light
+    return Texture(colour, np.ascontiguousarray(planes[3]) if mode == "RGBA" else None)
 
 
 def _decode_mesh(arrays: dict[str, np.ndarray], prefix: str) -> Mesh:
@@ -136,17 +147,19 @@ def load_pack() -> Pack:
     with resources.files("limner.heads").joinpath("heads.npz").open("rb") as file, np.load(file) as archive:
         arrays = {key: archive[key] for key in archive.files}
     part_names = sorted({key.split("/")[1] for key in arrays if key.startswith("p/")})
+    names = [str(name) for name in arrays["names"]]
     quantised = arrays["Dq"].transpose(0, 2, 1).astype(np.float32)
     return Pack(
         vertices=np.ascontiguousarray(arrays["V"].T.astype(np.float32) * np.float32(VERTEX_STEP)),
         skin=_decode_mesh(arrays, ""),
-        target_index={str(name): index for index, name in enumerate(arrays["names"])},
+        target_index={name: index for index, name in enumerate(names)},
         targets=np.ascontiguousarray(quantised * arrays["Ds"][:, None, None]),
         span_vertices=arrays["SC"].astype(np.int64),
         parts={name: _decode_part(arrays, f"p/{name}/") for name in part_names},
         textures={
-            key[2:]: _decode_texture(arrays[key], "RGB" if key.startswith("t/skin") else "RGBA")
+            key[2:]: _decode_texture(arrays[key], "RGB" if key.startswith(OPAQUE_TEXTURES) else "RGBA")
             for key in arrays
             if key.startswith("t/")
         },
+        local_pairs=_pair_up(names),
     )

@@ -29,11 +29,11 @@ HAIR_COLOURS = {
     "Black_Hair": (0.10, 0.085, 0.08),
     "Brown_Hair": (0.33, 0.21, 0.13),
     "Blond_Hair": (0.80, 0.64, 0.40),
-    "Red_Hair": (0.58, 0.27, 0.12),
-    "Gray_Hair": (0.68, 0.67, 0.66),
+    "Red_Hair": (0.52, 0.26, 0.14),
+    "Gray_Hair": (0.56, 0.55, 0.54),
 }
 MALE_HAIR = {"short01": 0.22, "short02": 0.22, "short03": 0.18, "short04": 0.20, "bald": 0.10, "long01": 0.03}
-FEMALE_HAIR = {"bob01": 0.20, "bob02": 0.22, "long01": 0.26, "ponytail01": 0.14, "Braid01": 0.10, "short03": 0.05}
+FEMALE_HAIR = {"bob01": 0.10, "bob02": 0.26, "long01": 0.26, "ponytail01": 0.14, "Braid01": 0.08, "short03": 0.05}
 LONG_HAIR = ("bob01", "bob02", "long01", "ponytail01", "Braid01")
 HAT_HAIR = {True: "short04", False: "long01"}
 HAT_SHARE = 0.05
@@ -180,7 +180,8 @@ def _choose_eyes(pack: Pack, identity: Identity, rng: np.random.Generator) -> st
 
 
 def _muted_colour(rng: np.random.Generator, values: tuple[float, float]) -> np.ndarray:
-    hue, saturation, value = rng.random(), 0.3 * rng.random(), rng.uniform(*values)
+    warm, place, saturation, value = rng.random(), rng.random(), 0.32 * rng.random(), rng.uniform(*values)
+    hue = 0.02 + 0.12 * place if warm < 0.4 else 0.42 + 0.25 * place  # sand and rose, or sea-green to blue
     return np.array(colorsys.hsv_to_rgb(hue, saturation, value))
 
 

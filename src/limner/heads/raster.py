@@ -31,15 +31,19 @@ class Fragments:
         return len(self.triangle)
 
     def select(self, chosen: np.ndarray) -> Fragments:
-        """The fragments at an index or mask array."""
-        return Fragments(self.triangle[chosen], self.sample[chosen], self.weights[:, chosen], self.depth[chosen])
+        """The fragments at an index array."""
+        weights = self.weights.take(chosen, 1)
+        return Fragments(self.triangle[chosen], self.sample[chosen], weights, self.depth[chosen])
 
     def interpolate(self, values: np.ndarray, triangles: np.ndarray) -> np.ndarray:
         """Vertex `values` (c, v) at the fragments, (c, k); `triangles` (3, f) indexes the vertices."""
-        corners = triangles[:, self.triangle]
-        result = values[:, corners[0]] * self.weights[0]
-        result += values[:, corners[1]] * self.weights[1]
-        result += values[:, corners[2]] * self.weights[2]
+        corners = triangles.take(self.triangle, 1)
+        result = values.take(corners[0], 1)
+        result *= self.weights[0]
+        for corner, weight in zip(corners[1:], self.weights[1:], strict=True):
+            share = values.take(corner, 1)
+            share *= weight
+            result += share
         return result
 
 
@@ -49,61 +53,67 @@ def rasterise(screen: np.ndarray, triangles: np.ndarray, size: int, *, cull: boo
     screen: (3, v) float32 rows x, y (samples, y downwards) and depth. triangles: (3, f). With `cull`, triangles that
     face away (clockwise in the mesh's own order) are dropped; without, both sides are drawn.
     """
-    corner_x, corner_y = screen[0][triangles], screen[1][triangles]
-    left, right = _sample_span(corner_x, size)
-    top, bottom = _sample_span(corner_y, size)
+    corner_x, corner_y = screen[0].take(triangles), screen[1].take(triangles)
     area = (corner_x[1] - corner_x[0]) * (corner_y[2] - corner_y[0])
     area -= (corner_x[2] - corner_x[0]) * (corner_y[1] - corner_y[0])
-    facing = area < -DEGENERATE_AREA if cull else np.abs(area) > DEGENERATE_AREA
-    kept = np.flatnonzero((right > left) & (bottom > top) & facing)
-    widths, heights = (right - left)[kept], (bottom - top)[kept]
-    owner, column, row = _list_boxes(widths, heights)
-    column += left[kept][owner]
-    row += top[kept][owner]
-    slopes = _barycentric_slopes(corner_x[:, kept], corner_y[:, kept], area[kept])[:, owner]
-    offset_x = column.astype(np.float32) - (corner_x[0][kept] - np.float32(0.5))[owner]
-    offset_y = row.astype(np.float32) - (corner_y[0][kept] - np.float32(0.5))[owner]
-    second = slopes[0] * offset_x + slopes[1] * offset_y
-    third = slopes[2] * offset_x + slopes[3] * offset_y
+    facing = np.flatnonzero(area < -DEGENERATE_AREA if cull else np.abs(area) > DEGENERATE_AREA)
+    corner_x, corner_y = corner_x.take(facing, 1), corner_y.take(facing, 1)
+    left, right = _sample_span(corner_x, size)
+    top, bottom = _sample_span(corner_y, size)
+    covering = np.flatnonzero((right > left) & (bottom > top))
+    owner, column, row = _list_boxes(np.stack([left, right, top, bottom]).take(covering, 1))
+    planes = _edge_planes(corner_x.take(covering, 1), corner_y.take(covering, 1), area[facing[covering]])
+    second, third = _heights(planes.take(owner, 1), column, row)
     first = 1 - second - third
-    inside = np.flatnonzero((first >= 0) & (second >= 0) & (third >= 0))
-    weights = np.stack([first[inside], second[inside], third[inside]])
-    triangle = kept[owner[inside]]
-    depth = (screen[2][triangles[:, triangle]] * weights).sum(0)
-    return Fragments(triangle, row[inside] * size + column[inside], weights, depth)
+    inside = np.flatnonzero(np.minimum(np.minimum(first, second), third) >= 0)
+    weights = np.stack([first, second, third]).take(inside, 1)
+    triangle = facing[covering[owner[inside]]]
+    depth = screen[2].take(triangles.take(triangle, 1)) * weights
+    return Fragments(triangle, row[inside] * size + column[inside], weights, depth[0] + depth[1] + depth[2])
 
 
 def _sample_span(corners: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """First and one-past-last sample (f,) whose centres lie within the corners (3, f) along one axis."""
-    low = np.minimum(np.minimum(corners[0], corners[1]), corners[2])
-    high = np.maximum(np.maximum(corners[0], corners[1]), corners[2])
-    first = np.ceil(np.clip(low - np.float32(0.5), 0, size)).astype(np.int32)
-    last = np.ceil(np.clip(high - np.float32(0.5), 0, size)).astype(np.int32)
+    half, limit, zero = np.float32(0.5), np.float32(size), np.float32(0)
+    low = np.minimum(np.minimum(corners[0], corners[1]), corners[2]) - half
+    high = np.maximum(np.maximum(corners[0], corners[1]), corners[2]) - half
+    first = np.ceil(np.minimum(np.maximum(low, zero), limit)).astype(np.int32)
+    last = np.ceil(np.minimum(np.maximum(high, zero), limit)).astype(np.int32)
     return first, last
 
 
-def _list_boxes(widths: np.ndarray, heights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For boxes of the given sizes: owner, column and row of every sample, box after box."""
-    areas = widths * heights
-    starts = np.cumsum(areas) - areas
+def _list_boxes(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For boxes (left, right, top, bottom) (4, f): owner, column and row of every sample in them, box after box."""
+    left, right, top, bottom = boxes
+    widths = right - left
+    areas = widths * (bottom - top)
+    starts = (np.cumsum(areas) - areas).astype(np.int32)
     owner = np.repeat(np.arange(len(areas), dtype=np.int32), areas)
-    within = np.arange(len(owner), dtype=np.int32) - starts.astype(np.int32)[owner]
-    row = within // widths[owner]
-    column = within - row * widths[owner]
-    return owner, column, row
+    within = np.arange(len(owner), dtype=np.int32) - starts[owner]
+    width = widths[owner]
+    down = within // width
+    return owner, within - down * width + left[owner], down + top[owner]
 
 
-def _barycentric_slopes(corner_x: np.ndarray, corner_y: np.ndarray, area: np.ndarray) -> np.ndarray:
-    """Rows (4, f): d second/dx, d second/dy, d third/dx, d third/dy."""
+def _edge_planes(corner_x: np.ndarray, corner_y: np.ndarray, area: np.ndarray) -> np.ndarray:
+    """Rows (6, f): first corner x, y less half a sample; d second/dx, dy; d third/dx, dy."""
     inverse = 1 / area
     return np.stack(
         [
+            corner_x[0] - np.float32(0.5),
+            corner_y[0] - np.float32(0.5),
             (corner_y[2] - corner_y[0]) * inverse,
             (corner_x[0] - corner_x[2]) * inverse,
             (corner_y[0] - corner_y[1]) * inverse,
             (corner_x[1] - corner_x[0]) * inverse,
         ]
     )
+
+
+def _heights(planes: np.ndarray, column: np.ndarray, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The second and third barycentric coordinates (k,) of samples, `planes` (6, k) being their triangles'."""
+    across, down = column.astype(np.float32) - planes[0], row.astype(np.float32) - planes[1]
+    return planes[2] * across + planes[3] * down, planes[4] * across + planes[5] * down
 
 
 def nearest(fragments: Fragments, depths: np.ndarray) -> np.ndarray:

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from limner.errors import LimnerError
+from limner.heads.dress import dress
 from limner.heads.geometry import aim_camera
 from limner.heads.pack import load_pack
 from limner.heads.person import Person, Shot, sample_person
 from limner.heads.raster import FAR, Fragments, nearest, rasterise
-from limner.heads.surfaces import Surface, dress
+from limner.heads.surfaces import Surface
 
 SAMPLES_PER_PIXEL_SIDE = 2
 SMALLEST_RESOLUTION, LARGEST_RESOLUTION = 16, 512
@@ -108,7 +109,7 @@ def _visible_fragments(
     for surface, fragments in sorted(layers, key=lambda layer: layer[0].cut_out):
         if surface.cut_out:
             fragments = fragments.select(np.flatnonzero(fragments.depth < depths[fragments.sample]))
-            opaque = surface.opacity(fragments) > thresholds[fragments.sample]
+            opaque = surface.coverage(fragments) > thresholds[fragments.sample]
             fragments = fragments.select(np.flatnonzero(opaque))
         covering.append((surface, fragments.select(nearest(fragments, depths))))
     return [(s, f.select(np.flatnonzero(f.depth <= depths[f.sample]))) for s, f in covering]
@@ -121,7 +122,7 @@ def _coverage(samples: int) -> np.ndarray:
 
 def _blend_decal(light: np.ndarray, depths: np.ndarray, surface: Surface, fragments: Fragments) -> None:
     seen = fragments.select(np.flatnonzero(fragments.depth - np.float32(DECAL_BIAS) <= depths[fragments.sample]))
-    opacity = surface.opacity(seen)
+    opacity = surface.coverage(seen)
     light[:, seen.sample] += (surface.shade(seen) - light[:, seen.sample]) * opacity
 
 

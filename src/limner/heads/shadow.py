@@ -15,7 +15,7 @@ import numpy as np
 from limner.heads.geometry import dot, normalised, rotate, vertex_normals
 from limner.heads.pack import load_pack
 from limner.heads.raster import FAR, rasterise
-from limner.heads.wardrobe import average_head, fitted_part
+from limner.heads.wardrobe import average_head, garment, shown_skin
 
 DIRECTIONS = 48
 LOWEST_DIRECTION = -0.6  # no light comes from further below
@@ -66,28 +66,27 @@ def visibility(hair: str | None, hat: str | None) -> Visibility:
     """The table for a haircut and a hat (part names or None)."""
     pack, head = load_pack(), average_head()
     scale = pack.scale(head)
-    nothing = np.zeros((3, 0), np.float32), np.zeros((3, 0), np.int32)
-    worn = {name: fitted_part(name, under_hat=hat is not None) for name in (hair, hat) if name}
+    worn = {name: garment(name, under_hat=name == hair and hat is not None).part for name in (hair, hat) if name}
     placed = {name: (part.place(head, scale), part.mesh.triangles) for name, part in worn.items()}
-    strands, strand_triangles = placed.get(hair, nothing)  # type: ignore[arg-type]
+    strands = placed[hair][0] if hair else np.zeros((3, 0), np.float32)
     directions = light_directions()
-    rows = [_visible_from(direction, head, strands, [*placed.values()]) for direction in directions.T]
+    rows = [_visible_from(number, head, strands, [*placed.values()]) for number in range(DIRECTIONS)]
     head_rows, strand_rows = (np.stack(rows_of) for rows_of in zip(*rows, strict=True))
     return Visibility(
         directions=directions,
         head=head_rows,
         hair=strand_rows,
-        head_openness=_openness(head_rows, directions, vertex_normals(head, pack.skin.triangles)),
+        head_openness=_openness(head_rows, directions, vertex_normals(head, shown_skin().triangles)),
         hair_openness=strand_rows.mean(0) if strands.size else np.zeros(0, np.float32),
     )
 
 
 def _visible_from(
-    direction: np.ndarray, head: np.ndarray, strands: np.ndarray, worn: list[tuple[np.ndarray, np.ndarray]]
+    number: int, head: np.ndarray, strands: np.ndarray, worn: list[tuple[np.ndarray, np.ndarray]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Visibility (n,) of the head's vertices and (v,) of the hair's from one direction."""
-    frame = _map_frame(direction)
-    skin_map = _depth_map(frame, [(head, load_pack().skin.triangles)])
+    """Visibility (n,) of the head's vertices and (v,) of the hair's from direction `number`."""
+    frame = _map_frame(light_directions()[:, number])
+    skin_map = _skin_map(number)
     worn_map = _depth_map(frame, worn)
     lit = []
     for points in (head, strands):
@@ -95,6 +94,11 @@ def _visible_from(
         past_worn = 1 - HAIR_OPACITY * (1 - _lit_share(worn_map, located))
         lit.append(_lit_share(skin_map, located) * past_worn)
     return lit[0], lit[1]
+
+
+@lru_cache(maxsize=DIRECTIONS)
+def _skin_map(number: int) -> np.ndarray:
+    return _depth_map(_map_frame(light_directions()[:, number]), [(average_head(), shown_skin().triangles)])
 
 
 def _map_frame(direction: np.ndarray) -> np.ndarray:

@@ -1,22 +1,40 @@
-"""Parts made fit to wear: fringes trimmed clear of the eyes, hair kept under a hat, teeth reduced to those that show."""
+"""What a head can wear, fitted once on the average head: fringes trimmed clear of the eyes, hair kept under a hat,
+only the triangles that can show.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
-from limner.heads.geometry import vertex_normals
+from limner.heads.geometry import Fans, dot, normalised, vertex_normals
 from limner.heads.identity import average_weights
-from limner.heads.pack import Mesh, Pack, Part, load_pack
+from limner.heads.pack import Mesh, Part, load_pack
 
-FRINGE_HEIGHT = 7.47  # decimetres: hair before the face ends here, just above the brows
-FRINGE_HALF_WIDTH = 0.50  # decimetres: full trimming out to here from the middle …
-FRINGE_BLEND = 0.22  # … and none this much further out
-FRINGE_REMAINDER = 0.10  # share of a strand's length below the fringe that is kept, so that ends do not line up
+LOWEST_SHOWN = 5.4  # decimetres: below this is outside every picture
+FRINGE_HEIGHT = 7.58  # decimetres: hair before the face ends here, just above the brows
+FRINGE_HALF_WIDTH = 0.52  # decimetres: full trimming out to here from the middle …
+FRINGE_BLEND = 0.30  # … and none this much further out
+FRINGE_REMAINDER = 0.06  # share of a strand's length below the fringe that is kept, so that ends do not line up
 FACE_FRONT = 0.75  # decimetres: hair further back than this is not a fringe
 HAT_BAND = 7.85  # decimetres: hair above this is inside the hat
+HAIR_CENTRE = np.array([[0.0], [7.5], [0.45]], np.float32)
+RELIEF_BLOCK = 4  # texels whose brightness is averaged into one, so that strands do not sparkle
+RELIEF_LIMITS = (0.5, 1.5)
+
+
+@dataclass(frozen=True)
+class Garment:
+    """A part ready to wear: its unit normals (3, v) on the average head, and for hair the relief (1, h, w) that its
+    colour is multiplied by.
+    """
+
+    part: Part
+    normals: np.ndarray
+    relief: np.ndarray | None = None
 
 
 @lru_cache(maxsize=1)
@@ -26,37 +44,62 @@ def average_head() -> np.ndarray:
     return pack.morph(average_weights(pack))
 
 
+@lru_cache(maxsize=1)
+def shown_skin() -> Mesh:
+    """The skin's triangles that a picture can show."""
+    return _keep(load_pack().skin, _reaching_up(average_head(), load_pack().skin.triangles))
+
+
+@lru_cache(maxsize=1)
+def skin_fans() -> Fans:
+    """The fans of `shown_skin`."""
+    return Fans.of(shown_skin().triangles)
+
+
 @lru_cache(maxsize=64)
-def fitted_part(name: str, under_hat: bool = False) -> Part:
-    """The pack's part `name`, made fit to wear; hair may be worn under a hat."""
-    pack = load_pack()
-    part = pack.parts[name]
+def garment(name: str, under_hat: bool = False) -> Garment:
+    """The pack's part `name`, fitted; hair may be worn under a hat."""
+    part = load_pack().parts[name]
     if name.startswith("hair:"):
-        part = _trim_fringe(pack, part)
-        return _keep_triangles(pack, part, _below_hat) if under_hat else part
+        part = _trim_fringe(part)
+    part = _keep_triangles(part, _reaching_up)
+    if under_hat:
+        part = _keep_triangles(part, _below_hat)
     if name == "teeth":
-        return _keep_triangles(pack, part, _facing_front)
-    return part
+        part = _keep_triangles(part, _facing_front)
+    vertices = _on_average_head(part)
+    normals = vertex_normals(vertices, part.mesh.triangles)
+    if name.startswith("hair:"):
+        return Garment(part, _rounded(vertices, normals), _relief(name))
+    return Garment(part, normals)
 
 
-def _trim_fringe(pack: Pack, part: Part) -> Part:
-    head = average_head()
-    scale = pack.scale(head)
-    x, y, z = part.place(head, scale)
+def _on_average_head(part: Part) -> np.ndarray:
+    return part.place(average_head(), load_pack().scale(average_head()))
+
+
+def _trim_fringe(part: Part) -> Part:
+    x, y, z = _on_average_head(part)
     outwards = np.clip((np.abs(x) - FRINGE_HALF_WIDTH) / FRINGE_BLEND, 0, 1)
     excess = np.clip(FRINGE_HEIGHT - y, 0, None) * (z > FACE_FRONT)
     lift = excess * (1 - FRINGE_REMAINDER) * (1 - outwards) ** 2
     offsets = part.offsets.copy()
-    offsets[1] += lift / scale[1]
+    offsets[1] += lift / load_pack().scale(average_head())[1]
     return replace(part, offsets=offsets)
 
 
-def _keep_triangles(pack: Pack, part: Part, wanted) -> Part:  # type: ignore[no-untyped-def]
-    head = average_head()
-    vertices = part.place(head, pack.scale(head))
-    kept = wanted(vertices, part.mesh.triangles)
-    triangles, texture_triangles = part.mesh.triangles[:, kept], part.mesh.texture_triangles[:, kept]
-    return replace(part, mesh=Mesh(triangles, texture_triangles, part.mesh.uv))
+def _keep(mesh: Mesh, kept: np.ndarray) -> Mesh:
+    return Mesh(
+        np.ascontiguousarray(mesh.triangles[:, kept]), np.ascontiguousarray(mesh.texture_triangles[:, kept]), mesh.uv
+    )
+
+
+def _keep_triangles(part: Part, wanted: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Part:
+    return replace(part, mesh=_keep(part.mesh, wanted(_on_average_head(part), part.mesh.triangles)))
+
+
+def _reaching_up(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    return (vertices[1][triangles] > LOWEST_SHOWN).any(0)
 
 
 def _below_hat(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
@@ -64,5 +107,30 @@ def _below_hat(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 
 
 def _facing_front(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    forwards = vertex_normals(vertices, triangles)[2]
-    return (forwards[triangles] > 0.1).any(0)
+    return (vertex_normals(vertices, triangles)[2][triangles] > 0.1).any(0)
+
+
+def _rounded(vertices: np.ndarray, normals: np.ndarray) -> np.ndarray:
+    """Normals for hair: mostly outwards from the head's middle, whichever side of a strand is seen."""
+    outwards = normalised(vertices - HAIR_CENTRE)
+    facing = np.where(dot(normals, outwards) < 0, np.float32(-1), np.float32(1))
+    return normalised(outwards + np.float32(0.6) * normals * facing)
+
+
+def _relief(name: str) -> np.ndarray:
+    """How much lighter or darker than its mean a hair texture is: (1, h, w), smoothed."""
+    texture = load_pack().textures[name]
+    assert texture.opacity is not None  # every hair texture has one
+    brightness = np.sqrt(texture.colour).mean(0)
+    mean = brightness[texture.opacity > 0.5].mean()
+    relief = np.square(np.clip(0.4 + 0.6 * _smoothed(brightness, texture.opacity) / mean, *RELIEF_LIMITS))
+    return np.ascontiguousarray(relief[None], np.float32)
+
+
+def _smoothed(brightness: np.ndarray, opacity: np.ndarray) -> np.ndarray:
+    """Means over blocks of texels, those that are opaque counting most, at the size of the original."""
+    height, width = brightness.shape
+    blocks = (height // RELIEF_BLOCK, RELIEF_BLOCK, width // RELIEF_BLOCK, RELIEF_BLOCK)
+    share = opacity + 1e-3
+    means = (brightness * share).reshape(blocks).sum((1, 3)) / share.reshape(blocks).sum((1, 3))
+    return 0.75 * means.repeat(RELIEF_BLOCK, 0).repeat(RELIEF_BLOCK, 1) + 0.25 * brightness
