@@ -89,7 +89,7 @@ def _captioned(picture: Image.Image, caption: str) -> Image.Image:
 def _gif(pictures: list[Image.Image], times: list[int], provenance: Mapping[str, object] | None) -> bytes:
     """One palette for all frames: Pillow otherwise finds one for each, at ten times the cost."""
     palette = _shared_palette(pictures)
-    frames = [picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for picture in pictures]
+    frames = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     buffer = io.BytesIO()
     marks = {} if provenance is None else {"comment": provenance_record(provenance).encode()}
     frames[0].save(
@@ -126,8 +126,8 @@ def _animated_webp(pictures: list[Image.Image], times: list[int], provenance: Ma
         append_images=pictures[1:],
         duration=times,
         loop=0,
-        quality=85,
-        method=4,
+        quality=80,
+        method=2,
         xmp=packet,
     )
     return buffer.getvalue()

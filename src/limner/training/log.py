@@ -10,7 +10,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -105,12 +105,14 @@ def read_events(path: Path) -> list[dict[str, Any]]:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The events that count: those a later resume or rollback went back behind are left out.
+    """The events of a log that count: those a later resume or rollback went back behind are left out."""
+    return standing(read_events(path))
 
-    A "resume" or "rollback" at `images` = X supersedes every earlier line with `images` > X.
-    """
+
+def standing(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of all events those that count: a "resume" or "rollback" at X images supersedes earlier ones beyond X images."""
     kept: list[dict[str, Any]] = []
-    for event in read_events(path):
+    for event in events:
         if event["event"] in ("resume", "rollback"):
             kept = [earlier for earlier in kept if earlier["images"] <= event["images"]]
         kept.append(event)

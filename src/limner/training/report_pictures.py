@@ -1,0 +1,101 @@
+"""The faces of a report: the newest sheet, and how the same latents looked from the start of the run."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from limner.errors import LimnerError
+from limner.explore.pictures import READABLE
+from limner.explore.time_lapse import time_lapse
+from limner.training.page import data_uri, text
+from limner.training.progress import kimg
+
+_SHEET_SIDE_PIXELS = 1280
+_FILM_SIDE_PIXELS = 400
+_MOST_FRAMES = 48
+_CRISP_BELOW_PIXELS = 560
+_LARGEST_AS_IS = 3_000_000  # bytes
+
+
+def newest_sheet(files: Sequence[Path]) -> str:
+    """A figure of the last of these files that can be read, or ""."""
+    for file in reversed(files):
+        try:
+            with Image.open(file, formats=READABLE) as image:
+                image.load()
+                content = _embedded(image, file)
+                crisp = " crisp" if max(image.size) < _CRISP_BELOW_PIXELS else ""
+        except (OSError, ValueError, Image.DecompressionBombError):
+            continue
+        caption = f"newest faces, at {_kimg_of(file)}"
+        return _figure(f"faces{crisp}", content, caption)
+    return ""
+
+
+def _embedded(image: Image.Image, file: Path) -> str:
+    """The file itself where it is small enough for a page, else a smaller WebP of it."""
+    if image.format == "PNG" and max(image.size) <= _SHEET_SIDE_PIXELS and file.stat().st_size <= _LARGEST_AS_IS:
+        return data_uri("image/png", file.read_bytes())
+    small = image.convert("RGB")
+    small.thumbnail((_SHEET_SIDE_PIXELS, _SHEET_SIDE_PIXELS), Image.Resampling.BOX)
+    return _webp(small)
+
+
+def _webp(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, "WEBP", quality=90)
+    return data_uri("image/webp", buffer.getvalue())
+
+
+def time_lapse_figure(files: Sequence[Path]) -> str:
+    """A figure of the sheets one after another, or "" for fewer than two; who asked for less motion sees the first one.
+
+    The animation is kept as `samples/time-lapse.webp`, and made again when there is a newer sheet.
+    """
+    frames = [file for file in _chosen(files) if _readable(file)]
+    if len(frames) < 2:
+        return ""
+    film = frames[-1].with_name("time-lapse.webp")
+    try:
+        if not film.exists() or film.stat().st_mtime <= max(frame.stat().st_mtime for frame in frames):
+            captions = [_kimg_of(frame) for frame in frames]
+            time_lapse(frames, film, captions=captions, max_side_pixels=_FILM_SIDE_PIXELS, provenance={})
+        content = data_uri("image/webp", film.read_bytes())
+        with Image.open(film, formats=("WEBP",)) as image:
+            still = _webp(image)
+    except (OSError, LimnerError):  # a sheet went away meanwhile, or the disk is full: the rest of the page matters
+        return ""
+    caption = f"{len(frames)} sheets of the same latents, from {_kimg_of(frames[0])} to {_kimg_of(frames[-1])}"
+    return _figure("faces", content, caption, still)
+
+
+def _chosen(files: Sequence[Path]) -> list[Path]:
+    """At most `_MOST_FRAMES`, evenly over the run, the first and last among them."""
+    if len(files) <= _MOST_FRAMES:
+        return list(files)
+    return [files[round(place * (len(files) - 1) / (_MOST_FRAMES - 1))] for place in range(_MOST_FRAMES)]
+
+
+def _readable(file: Path) -> bool:
+    try:
+        with Image.open(file, formats=READABLE) as image:
+            image.load()
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return False
+    return True
+
+
+def _figure(kind: str, content: str, caption: str, still: str = "") -> str:
+    image = f'<img src="{content}" alt="{text(caption)}">'
+    if still:
+        image = f'<picture><source media="(prefers-reduced-motion: reduce)" srcset="{still}">{image}</picture>'
+    return f'<figure class="{kind}">{image}<figcaption>{text(caption)}</figcaption></figure>'
+
+
+def _kimg_of(file: Path) -> str:
+    digits = "".join(character for character in file.stem if character in "0123456789")
+    return f"{kimg(int(digits[:15] or 0))} kimg"
