@@ -236,7 +236,7 @@ def _verified_facts(path: Path, metadata: Mapping[str, str]) -> tuple[Facts, dic
 def _bytes_of(tensor: Tensor) -> memoryview:
     """A tensor's bytes in row-major order, without a copy where it already lies so on the CPU."""
     flat = tensor.detach().to("cpu").contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else memoryview(b"")
+    return memoryview(flat.view(torch.uint8).numpy().data) if flat.numel() else memoryview(b"")
 
 
 def _sha256(data: memoryview) -> str:
@@ -251,7 +251,7 @@ def _unwritten(path: Path, error: OSError, size: int) -> ResourceError:
     with contextlib.suppress(OSError):
         free = shutil.disk_usage(path.parent).free
         return ResourceError(
-            f"{path}: could not be saved ({error.strerror}): it needs {size / 1e6:.0f} MB and {free / 1e6:.0f} MB are free; "
-            "make room, the last good checkpoint is untouched"
+            f"{path}: could not be saved ({error.strerror}): it needs {size / 1e6:.0f} MB and {free / 1e6:.0f} MB are "
+            "free; make room, the last good checkpoint is untouched"
         )
     return ResourceError(f"{path}: could not be saved ({error.strerror}); the folder is gone or not writable")

@@ -30,7 +30,7 @@ usage: limner VERB … [--debug]
   data check SOURCE          every bad file of a source, with what is wrong
 
 `limner VERB --help` explains a verb, `limner train MODEL --help` a model's settings too.
-`--debug` shows the traceback of an error. Exit codes: 0 well, 2 usage, 3 data, 4 checkpoint, 5 resources,
+`--debug` shows the traceback of an error. Exit codes: 0 well, 1 bug, 2 usage, 3 data, 4 checkpoint, 5 resources,
 6 run locked, 7 diverged, 8 peer lost, 130 or 143 stopped by a signal after saving.
 """
 
@@ -58,7 +58,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RuntimeError as error:
         if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):
             return _fail("out of memory; use a smaller --batch-size, --micro-batch or --resolution", 5, debug)
-        raise
+        return _bug(error, debug)
+    except Exception as error:
+        return _bug(error, debug)
+
+
+def _bug(error: Exception, debug: bool) -> int:
+    """Something nobody foresaw: still one line."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{os.path.basename(where.filename)}:{where.lineno}"
+    said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return _fail(f"unexpected {said} (at {place}); this is a bug, please report what --debug prints", 1, debug)
 
 
 def _fail(message: str, code: int, debug: bool) -> int:

@@ -34,9 +34,7 @@ def slerp(a: Float[Tensor, "n d"], b: Float[Tensor, "n d"], t: Float[Tensor, "n 
     # The half-angle form is exact near 0 and π, where the arc cosine of a dot product loses half its digits.
     angle = 2 * torch.atan2((direction_a - direction_b).norm(dim=1), (direction_a + direction_b).norm(dim=1))[:, None]
     if bool((angle > torch.pi - 1e-6).any()):
-        raise LimnerError(
-            "slerp: two latents point in opposite directions, so no great circle between them is shortest"
-        )
+        raise LimnerError("slerp: two latents point in opposite directions, so no path between them is shortest")
     sine = angle.sin().clamp_min(1e-300)
     weight_a = torch.where(angle < 1e-6, 1 - t64, ((1 - t64) * angle).sin() / sine)
     weight_b = torch.where(angle < 1e-6, t64, (t64 * angle).sin() / sine)
@@ -78,6 +76,9 @@ class Labels:
         packed = np.frombuffer(base64.b64decode(facts["rows"]), dtype=np.uint8)
         size = facts["count"] * len(names)
         return cls(names, np.unpackbits(packed)[:size].reshape(-1, len(names)).astype(bool))
+
+
+NO_LABELS = Labels()
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class Uniform(Part):
 class AttributeRows(Part):
     """Attributes, 0 or 1, as a row of the real data."""
 
-    labels: Labels = Labels()
+    labels: Labels = NO_LABELS
 
     def sample(self, n: int, rng: torch.Generator) -> Float[Tensor, "n w"]:
         if self.labels.rows is None:

@@ -144,7 +144,7 @@ def _attribute_columns(dataset: Dataset, names: tuple[str, ...]) -> np.ndarray |
 
 
 def _hash_bits(seed: int, salt: int, stream: int, numbers: np.ndarray) -> np.ndarray:
-    """One fair bit per number: the top bit of SplitMix64's mixing function (Steele et al. 2014), which needs no state."""
+    """One fair bit per number: the top bit of SplitMix64's mixing function (Steele et al. 2014), which has no state."""
     key = int(np.random.SeedSequence([seed, salt, stream]).generate_state(1, np.uint64)[0])
     with np.errstate(over="ignore"):
         x = numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(key)

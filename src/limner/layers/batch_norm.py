@@ -38,8 +38,8 @@ class BatchNorm(nn.Module):
             mean, variance = self._statistics_of_all_processes(x)
             return self._normalize(x, mean, variance)
         # While another network trains, the batch's statistics are used and the running ones stay put.
-        kept = (self.running_mean, self.running_variance) if self.weight.requires_grad else (None, None)
-        return F.batch_norm(x, *kept, self.weight, self.bias, True, self.momentum, self.eps)
+        moving = (self.running_mean, self.running_variance) if self.weight.requires_grad else (None, None)
+        return F.batch_norm(x, moving[0], moving[1], self.weight, self.bias, True, self.momentum, self.eps)
 
     def _statistics_of_all_processes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         processes = dist.get_world_size()

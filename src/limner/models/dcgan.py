@@ -19,6 +19,7 @@ Departures from the paper:
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -28,7 +29,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from limner.errors import LimnerError
-from limner.latents import AttributeRows, Gaussian, Labels, LatentSpace
+from limner.latents import NO_LABELS, AttributeRows, Gaussian, Labels, LatentSpace
 from limner.layers.batch_norm import BatchNorm
 from limner.models.base import Model, Phase
 from limner.optim import Adam
@@ -59,7 +60,7 @@ class DCGAN(Model):
     Config = DCGANConfig
     batch_size = 128
 
-    def __init__(self, config: DCGANConfig, resolution: int, labels: Labels = Labels()) -> None:
+    def __init__(self, config: DCGANConfig, resolution: int, labels: Labels = NO_LABELS) -> None:
         super().__init__(config, resolution, labels)
         attributes = len(labels.names)
         self.latents = LatentSpace(
@@ -109,7 +110,7 @@ class Generator(nn.Module):
         super().__init__()
         channels = level_channels(width, resolution)[::-1]
         layers: list[nn.Module] = [nn.ConvTranspose2d(latent_width, channels[0], 4, 1, 0, bias=False)]
-        for before, after in zip(channels, channels[1:], strict=False):
+        for before, after in itertools.pairwise(channels):
             layers += [norm(before), nn.ReLU(), nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False)]
         layers += [norm(channels[-1]), nn.ReLU(), nn.ConvTranspose2d(channels[-1], 3, 4, 2, 1, bias=False), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
@@ -128,11 +129,11 @@ class Discriminator(nn.Module):
         channels = level_channels(width, resolution)
         if attributes >= 2 * width:
             raise LimnerError(
-                f"width {width} leaves no room for {attributes} attributes; take one above {attributes // 2}"
+                f"width {width} leaves no room for {attributes} attributes; take more than {attributes // 2}"
             )
         self.first = nn.Conv2d(3, channels[0], 4, 2, 1)
         self.blocks = nn.ModuleList()
-        for i, (before, after) in enumerate(zip(channels, channels[1:], strict=False)):
+        for i, (before, after) in enumerate(itertools.pairwise(channels)):
             planes = attributes if i < len(channels) - 2 else 0
             convolution = nn.Conv2d(before, after - planes, 4, 2, 1)
             self.blocks.append(nn.Sequential(convolution, norm(after - planes), nn.LeakyReLU(0.2)))

@@ -22,7 +22,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from limner.latents import AttributeRows, Gaussian, Labels, LatentSpace
+from limner.latents import NO_LABELS, AttributeRows, Gaussian, Labels, LatentSpace
 from limner.layers.batch_norm import BatchNorm
 from limner.models.base import Model, Phase
 from limner.models.dcgan import Discriminator, Generator
@@ -62,7 +62,7 @@ class WGANGP(Model):
     Config = WGANGPConfig
     batch_size = 64
 
-    def __init__(self, config: WGANGPConfig, resolution: int, labels: Labels = Labels()) -> None:
+    def __init__(self, config: WGANGPConfig, resolution: int, labels: Labels = NO_LABELS) -> None:
         super().__init__(config, resolution, labels)
         attributes = len(labels.names)
         self.latents = LatentSpace(

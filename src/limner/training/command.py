@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +46,7 @@ def train(words: Sequence[str]) -> int:
             f"Train a model: `limner train MODEL`, one of {names}. Without MODEL this is the quick start: "
             f"{model_class.name} on the built-in heads, for about five minutes on two cores."
         )
-    flags = TrainFlags[model_class.Config]  # type: ignore[name-defined]
+    flags = TrainFlags[model_class.Config]
     chosen = _parse(flags, words, prog, description, TrainFlags(config=default))
     folder = run.train(model_class, chosen.config, chosen.out)
     _tell(folder)
@@ -60,14 +59,14 @@ def resume(words: Sequence[str]) -> int:
         if words and words[0] in ("-h", "--help"):
             print(
                 "usage: limner resume RUN [--kimg N] [other flags]\n\n"
-                "Go on with a run from its newest good checkpoint, exactly as if it had never stopped. Flags as for train;\n"
-                "those that shape the weights must stay what they were. `limner resume RUN --help` lists them."
+                "Go on with a run from its newest good checkpoint, exactly as if it had never stopped.\n"
+                "Flags as for train (`limner resume RUN --help` lists them); what shapes the weights must not change."
             )
             return 0
         raise LimnerError("resume: which run? `limner resume RUN`, where RUN is the folder that `limner train` printed")
     folder = Path(words[0])
     model_class, default = read_config(folder / "config.json")
-    settings = TrainConfig[model_class.Config]  # type: ignore[name-defined]
+    settings = TrainConfig[model_class.Config]
     description = f"Go on with {folder}; settings that shape the weights must stay what they were."
     chosen = _parse(settings, words[1:], f"limner resume {folder}", description, default)
     _tell(run.resume(folder, model_class, chosen))
@@ -84,9 +83,7 @@ def _tell(folder: Path) -> None:
     if os.environ.get("RANK", "0") != "0":
         return
     sheets = sorted((folder / "samples").glob("images-*.png"))
-    lines = [
-        f"run           {folder}",
-        f"sample sheet  {sheets[-1]}" if sheets else "",
-        f"report        {folder / 'report.html'}",
-    ]
-    print("\n".join(line for line in lines if line), file=sys.stdout)
+    print(f"run           {folder}")
+    if sheets:
+        print(f"sample sheet  {sheets[-1]}")
+    print(f"report        {folder / 'report.html'}")

@@ -18,7 +18,7 @@ from limner.models import Model, find_model
 M = TypeVar("M")
 
 SAFE_FIELDS = frozenset(
-    [
+    (
         "data",
         "device",
         "tick_kimg",
@@ -29,7 +29,7 @@ SAFE_FIELDS = frozenset(
         "metrics_kimg",
         "metrics_count",
         "tensorboard",
-    ]
+    )
 )
 """change nothing about the weights, so a resumed run may change them; `data` still has to be the same data set"""
 
@@ -45,7 +45,7 @@ class TrainConfig(Generic[M]):
     heads: int = 10000
     """how many built-in heads to render when there is no --data"""
     resolution: int | None = None
-    """side of the images, pixels; by default the dataset's largest that the model can make, 32 for the built-in heads"""
+    """side of the images, pixels; by default the largest the dataset has and the model can make, 32 for the heads"""
     attributes: str = "none"
     """attributes to condition on: none, all, or names with commas between them"""
     seed: int = 0
@@ -106,7 +106,7 @@ class TrainConfig(Generic[M]):
         ends = self.kimg * 1000
         if self.decay != "none" and self.decay_start_kimg * 1000 >= ends:
             raise LimnerError(
-                f"decay_start_kimg is {self.decay_start_kimg:g}: a decay must start before the end at {self.kimg:g}"
+                f"decay_start_kimg is {self.decay_start_kimg:g}; it must come before the end at {self.kimg:g}"
             )
 
     @property
@@ -139,9 +139,7 @@ def config_from_json(facts: Mapping[str, Any], where: Path) -> tuple[type[Model]
     model_class = find_model(str(facts.pop("model_name", "")))
     settings = facts.pop("model", None)
     if not isinstance(settings, Mapping):
-        raise LimnerError(
-            f"{where}: field 'model' must hold the model's settings; restore config.json from a checkpoint"
-        )
+        raise LimnerError(f"{where}: field 'model' must hold the model's settings; put them back")
     model = _from_json(model_class.Config, dict(settings), where, "model.")
     return model_class, _from_json(TrainConfig, facts, where, "", model=model)
 
@@ -156,7 +154,7 @@ def read_config(path: Path) -> tuple[type[Model], TrainConfig[Any]]:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise LimnerError(
-            f"{path.parent}: not a run (no config.json there); `limner train MODEL --out {path.parent}` makes one"
+            f"{path.parent}: no run there (no config.json); `limner train MODEL --out {path.parent}` makes one"
         ) from None
     except (ValueError, OSError) as error:
         raise LimnerError(f"{path}: cannot be read ({' '.join(str(error).split())}); restore it") from None
@@ -173,7 +171,8 @@ def refuse_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[
     Raises:
         CheckpointError: naming every such field with its old and new value.
     """
-    allowed, refused = [], []
+    allowed: list[str] = []
+    refused: list[str] = []
     for name in sorted({*_flatten(before), *_flatten(after)}):
         old, new = _flatten(before).get(name, "absent"), _flatten(after).get(name, "absent")
         if old == new:
@@ -200,9 +199,7 @@ def _from_json(kind: Any, facts: Mapping[str, Any], where: Path, prefix: str, **
     names = [field.name for field in dataclasses.fields(kind) if field.name not in given]
     for name in facts:
         if name not in names:
-            raise LimnerError(
-                f"{where}: field '{prefix}{name}' is not a setting here; remove it, or use the limner that wrote it"
-            )
+            raise LimnerError(f"{where}: field '{prefix}{name}' is not a setting here; remove it")
     for name in names:
         if name not in facts:
             raise LimnerError(f"{where}: field '{prefix}{name}' is missing; put it back")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from types import TracebackType
 
@@ -33,7 +33,7 @@ class World:
 
     rank: int = 0
     size: int = 1
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property
     def is_first(self) -> bool:
@@ -150,7 +150,7 @@ class join_world:  # noqa: N801 - reads as a function: `with join_world("auto") 
         if self.size > 1 and lost and _names_a_peer(str(error)):
             reason = " ".join(str(error).split())
             raise PeerLostError(
-                f"another process of this run stopped ({reason[:200]}); `limner resume RUN` under the same launcher goes on"
+                f"another process of this run stopped ({reason[:200]}); start it again with `limner resume RUN`"
             ) from error
 
 
@@ -166,7 +166,7 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
         if not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count():
             count = torch.cuda.device_count()
             raise LimnerError(
-                f"device {name}: this PyTorch sees {count} CUDA devices; use --device cpu or install a GPU build"
+                f"device {name}: this PyTorch sees {count} CUDA devices; use --device cpu, or a GPU build"
             )
         torch.cuda.set_device(device)
     return device

@@ -79,8 +79,8 @@ class RunLock:
                 if not self._abandoned():
                     holder = _describe(self._claim)
                     raise RunLockedError(
-                        f"{self.path.parent}: {holder} is training in this run (this file system has no locks, so a file "
-                        f"stands in); if it is not, delete {self._claim}"
+                        f"{self.path.parent}: {holder} is training here (a file stands in for a lock); "
+                        f"if it is not, delete {self._claim}"
                     ) from None
                 self._claim.unlink(missing_ok=True)
         raise RunLockedError(f"{self.path.parent}: another process took this run at the same moment")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,8 @@ def seed_everything(seed: int, rank: int) -> None:
 def capture_states(device: torch.device) -> dict[str, Tensor]:
     """The states of Python's, NumPy's and torch's global generators."""
     version, words, gauss = random.getstate()
-    _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # type: ignore[misc]
+    numpy_state: Any = np.random.get_state(legacy=True)
+    _, keys, position, has_gauss, cached = numpy_state
     gauss_bits = _GAUSS_MISSING if gauss is None else _bits(gauss)
     states = {
         "python": torch.tensor([version, *words, gauss_bits], dtype=torch.int64),

@@ -127,7 +127,7 @@ def _settle(model_class: type[Model], config: TrainConfig[Any], dataset: Dataset
         possible = [r for r in dataset.resolutions if r in model_class.resolutions]
         if not possible:
             raise LimnerError(
-                f"{dataset.folder}: no resolution that {model_class.name} can make; prepare it at {model_class.resolutions}"
+                f"{dataset.folder}: no side that {model_class.name} can make; prepare one of {model_class.resolutions}"
             )
         resolution = HEADS_RESOLUTION if config.data is None else max(possible)
     precision = config.precision
@@ -163,7 +163,7 @@ def _make_folder(
         return folder
     if (folder / "config.json").exists():
         raise LimnerError(
-            f"{folder}: there is a run already; go on with `limner resume {folder}`, or choose another --out"
+            f"{folder}: there is a run already; go on with `limner resume {folder}`, or use another --out"
         )
     try:
         for name in ("checkpoints", "samples", "metrics"):
@@ -236,8 +236,8 @@ def _refuse_another(
     before = found.facts["dataset"]["manifest_sha256"]
     if before != dataset.manifest_hash:
         raise CheckpointError(
-            f"{dataset.folder}: not the dataset {folder} was trained on (SHA-256 {dataset.manifest_hash[:12]}…, was {before[:12]}…); "
-            f"give the right one with --data"
+            f"{dataset.folder}: not the dataset {folder} was trained on (its SHA-256 is {dataset.manifest_hash[:12]}…, "
+            f"was {before[:12]}…); give the right one with --data"
         )
     if found.images_seen >= config.images:
         raise LimnerError(f"{folder}: already at {found.images_seen} images; to go on, ask for more with --kimg")
@@ -251,9 +251,7 @@ def _write_config(folder: Path, model_class: type[Model], config: TrainConfig[An
         temporary.write_text(text + "\n", encoding="utf-8")
         os.replace(temporary, folder / "config.json")
     except OSError as error:
-        raise ResourceError(
-            f"{folder}: config.json cannot be written ({error.strerror}); choose another --out"
-        ) from error
+        raise ResourceError(f"{folder}: config.json cannot be written ({error.strerror}); use another --out") from error
 
 
 def _machine(world: World, trainer: Trainer) -> Mapping[str, Any]:

@@ -51,7 +51,7 @@ class Trainer:
     """A model in training: its weights, their average, its optimizers and its clock."""
 
     def __init__(self, model: Model, loader: Loader, recipe: Recipe, world: World) -> None:
-        self.model = model.to(world.device, memory_format=torch.channels_last).train()
+        self.model = model.to(world.device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.loader, self.recipe, self.world = loader, recipe, world
         world.same_start(self.model)
         self.average = WeightAverage(self.model, recipe.ema_half_life_kimg, recipe.ema_rampup)
@@ -149,9 +149,7 @@ class Trainer:
     def _refuse_impossible_batches(self) -> None:
         batch_size, size, micro = self.recipe.batch_size, self.world.size, self.recipe.micro_batch
         if batch_size < 1 or batch_size % size:
-            raise LimnerError(
-                f"batch size {batch_size} cannot be shared equally by {size} processes; use a multiple of {size}"
-            )
+            raise LimnerError(f"batch size {batch_size} cannot be shared by {size} processes; use a multiple of {size}")
         if micro is None or micro >= batch_size // size:
             return
         if micro < 1:
