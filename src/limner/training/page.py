@@ -30,7 +30,7 @@ background:var(--card);color:var(--ink);font-size:13px}
 .state.bad{color:var(--warn);border-color:var(--warn)}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin-top:20px}
 .tile,.plot,.panel{background:var(--card);border:1px solid var(--rule);border-radius:10px}
-.tile{padding:10px 14px 12px}
+.tile{padding:10px 14px 12px;margin:0}
 .tile dt{font-size:12px;color:var(--quiet)}
 .tile dd{margin:0;font-size:21px;line-height:1.3;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
 .tile dd.words{font-size:15px;line-height:1.45;padding-top:3px}
@@ -55,18 +55,20 @@ figcaption{font-size:13px;padding:6px 2px 0;overflow-wrap:anywhere}
 .mark{stroke:var(--quiet);stroke-width:1;stroke-dasharray:3 3;opacity:.7}
 .line,.faint{fill:none;stroke-width:1.9;stroke-linejoin:round;stroke-linecap:round}
 .faint{stroke-width:1;opacity:.3}
+.label{fill:var(--quiet);font-size:10.5px}
 .legend{list-style:none;display:flex;flex-wrap:wrap;gap:2px 16px;margin:6px 0 0;padding:0;font-size:12.5px}
 .legend li{overflow-wrap:anywhere}
 .legend b{font-variant-numeric:tabular-nums}
 .legend i{display:inline-block;width:14px;height:3px;border-radius:2px;margin-right:6px;vertical-align:middle}
 .panel{padding:4px 14px;overflow-x:auto}
+.plots+.panel{margin-top:16px}
 table{border-collapse:collapse;width:100%;font-size:13.5px}
 th,td{text-align:left;vertical-align:top;padding:7px 14px 7px 0;border-top:1px solid var(--rule);overflow-wrap:anywhere}
 thead th,tbody:first-child tr:first-child>*{border-top:0}
 th{font-weight:600}
 thead th{font-size:12px;color:var(--quiet);white-space:nowrap}
 td.number,th.number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-td.nowrap{white-space:nowrap}
+thead~tbody td:first-child{white-space:nowrap}
 tr.bad td{color:var(--warn);background:var(--warnpaper)}
 tr.gone td{opacity:.55}
 code,pre{font:13px/1.6 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}

@@ -12,7 +12,7 @@ import numpy as np
 COLOURS = 8
 """classes s0 … s7 of the style sheet; more series begin again"""
 _WIDTH, _HEIGHT = 480, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 10, 36
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 18, 36
 _MOST_POINTS = 600
 _FEWEST_TO_SMOOTH = 60
 _FEWEST_WITHOUT_DOTS = 40
@@ -24,6 +24,15 @@ class Series:
 
     name: str
     points: Sequence[tuple[float, float | None]]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """An upright dashed line at x: its label stands above it where there is room, `meaning` is shown on pointing."""
+
+    x: float
+    label: str
+    meaning: str
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,9 @@ def line_plot(
     series: Sequence[Series],
     *,
     x_label: str = "thousand images seen (kimg)",
-    marks: Sequence[tuple[float, str]] = (),
+    marks: Sequence[Mark] = (),
+    x_range: tuple[float, float] | None = None,
+    smooth: bool = True,
 ) -> str:
     """A `<figure>` with the plot, or "" where no series has a finite point.
 
@@ -56,7 +67,9 @@ def line_plot(
         title: the caption; it and every name are escaped here.
         series: the lines, in the order of the legend.
         x_label: under the axis.
-        marks: upright dashed lines with a label each, such as a resume or a growth of the resolution.
+        marks: such as a resume or a growth of the resolution; x ascending.
+        x_range: what the axis shows at least; by default from the first point to the last.
+        smooth: draw the moving average of long series.
     """
     drawn = [(one, _finite(one)) for one in series]
     drawn = [(one, points) for one, points in drawn if len(points)]
@@ -65,10 +78,11 @@ def line_plot(
     every = np.concatenate([points for _, points in drawn])
     low, high, beyond = _range(every[:, 1])
     y_ticks = ticks(low, high)
-    x0, x1 = float(every[:, 0].min()), float(every[:, 0].max())
+    among = [*(x_range or ()), float(every[:, 0].min()), float(every[:, 0].max())]
+    x0, x1 = min(among), max(among)
     axes = _Axes(x0, x1 if x1 > x0 else x0 + 1, min(low, y_ticks[0]), max(high, y_ticks[-1]))
     parts = [_grid(axes, ticks(axes.x0, axes.x1), y_ticks, x_label), _marks(axes, marks), _clip_open(axes)]
-    parts += [_line(axes, one, index) for index, (one, _) in enumerate(drawn)]
+    parts += [_line(axes, one, index, smooth) for index, (one, _) in enumerate(drawn)]
     note = f' <span class="aside">{beyond} points beyond the axis</span>' if beyond else ""
     return (
         f'<figure class="plot"><figcaption>{escape(title)}{note}</figcaption>'
@@ -141,14 +155,21 @@ def _grid(axes: _Axes, x_ticks: list[float], y_ticks: list[float], x_label: str)
     return f'<g class="grid">{"".join(lines)}</g><g class="ticks">{"".join(texts)}</g>'
 
 
-def _marks(axes: _Axes, marks: Sequence[tuple[float, str]]) -> str:
-    lines = []
-    for place, label in marks:
-        if axes.x0 <= place <= axes.x1:
-            x, _ = axes.at(place, axes.y0)
-            path = f"M{x:.1f} {_TOP}V{_HEIGHT - _BOTTOM}"
-            lines.append(f'<path class="mark" d="{path}"><title>{escape(label)}</title></path>')
-    return "".join(lines)
+def _marks(axes: _Axes, marks: Sequence[Mark]) -> str:
+    parts, free = [], 0.0
+    for mark in marks:
+        if not axes.x0 <= mark.x <= axes.x1:
+            continue
+        x, _ = axes.at(mark.x, axes.y0)
+        path = f"M{x:.1f} {_TOP}V{_HEIGHT - _BOTTOM}"
+        parts.append(f'<path class="mark" d="{path}"><title>{escape(mark.meaning)}</title></path>')
+        half = 3.2 * len(mark.label)
+        if x - half >= free and x + half <= _WIDTH:
+            parts.append(
+                f'<text class="label" x="{x:.1f}" y="{_TOP - 4}" text-anchor="middle">{escape(mark.label)}</text>'
+            )
+            free = x + half + 4
+    return "".join(parts)
 
 
 def _clip_open(axes: _Axes) -> str:
@@ -158,11 +179,11 @@ def _clip_open(axes: _Axes) -> str:
     return f'<svg x="{_LEFT - 4}" y="{_TOP - 4}" width="{width}" height="{height}" viewBox="{box}">'
 
 
-def _line(axes: _Axes, series: Series, index: int) -> str:
+def _line(axes: _Axes, series: Series, index: int, smooth: bool) -> str:
     points = [(x, y if y is not None and math.isfinite(y) else None) for x, y in series.points if math.isfinite(x)]
     colour, name = f"s{index % COLOURS}", escape(series.name)
-    if len(points) < _FEWEST_TO_SMOOTH:
-        body = f'<path class="line {colour}" d="{_path(axes, points)}"><title>{name}</title></path>'
+    if len(points) < _FEWEST_TO_SMOOTH or not smooth:
+        body = f'<path class="line {colour}" d="{_path(axes, _thinned(points))}"><title>{name}</title></path>'
         return body + (_dots(axes, points, series.name, colour) if len(points) <= _FEWEST_WITHOUT_DOTS else "")
     faint = f'<path class="faint {colour}" d="{_path(axes, _thinned(points))}"/>'
     bold = _path(axes, _thinned(_averaged(points)))
@@ -220,7 +241,11 @@ def _thinned(points: list[tuple[float, float | None]]) -> list[tuple[float, floa
 
 def _legend(lines: Sequence[tuple[str, np.ndarray]]) -> str:
     items = [
-        f'<li><i class="s{index % COLOURS}"></i>{escape(name)} <b>{points[-1, 1]:.4g}</b></li>'
+        f'<li><i class="s{index % COLOURS}"></i>{escape(name)} <b>{_signed(points[-1, 1])}</b></li>'
         for index, (name, points) in enumerate(lines)
     ]
     return f'<ul class="legend">{"".join(items)}</ul>'
+
+
+def _signed(value: float) -> str:
+    return f"{value:.4g}".replace("-", "\N{MINUS SIGN}") if "e" not in f"{value:.4g}" else f"{value:.4g}"
