@@ -19,10 +19,12 @@ NECKLINE_DEPTH = 0.25  # decimetres that the shirt's neck is lower in the middle
 BROW_DARKNESS = 0.6  # brows against hair
 LASH_COLOUR = np.full((3, 1), 0.004, np.float32)
 WHITE = np.ones((3, 1), np.float32)
-MOUTH_LIGHT = 0.6  # the head that shadows were cast on keeps its mouth shut; this much light gets in
+THROUGH_HAIR = 0.35  # share of the light that strands let through to those behind them
+DARKEST_CREASE = 0.2  # least share of the sky's light: mouth and nostrils are deep red, not black
+MOUTH_LIGHT = 0.8  # the head that shadows were cast on keeps its mouth shut; this much light gets in
 # The pack's skins differ more by file than by age; each is brought to its origin's own tone (sRGB of the median face).
 SKIN_TONES = {"african": (0.40, 0.255, 0.19), "asian": (0.82, 0.60, 0.48), "caucasian": (0.85, 0.61, 0.51)}
-SKIN_GAIN_LIMITS = (0.7, 2.2)
+SKIN_GAIN_LIMITS = (0.85, 1.7)
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,10 @@ def _skin(sitter: Sitter) -> Surface:
     textures = tuple((share * _skin_gain(name), sitter.pack.textures[name].colour) for name, share in looks.skins)
     x, y, _ = sitter.pack.vertices
     neckline = SHIRT_HEIGHT - NECKLINE_DEPTH * np.clip(1 - np.abs(x) / 0.9, 0, 1)
+    openness = np.maximum(sitter.openness, np.float32(DARKEST_CREASE))
     share = np.clip((neckline - y) * 4 + 0.5, 0, 1).astype(np.float32)[None]
     normals = vertex_normals(sitter.head, mesh.triangles, skin_fans())
-    lighting = sitter.lamp.fall_on(normals, sitter.lit, sitter.openness, SKIN)
+    lighting = sitter.lamp.fall_on(normals, sitter.lit, openness, SKIN)
     paint = Paint(share, _linear(looks.shirt_colour))
     return Surface(sitter.head, mesh, lighting, _linear(looks.skin_tint), textures, paint=paint, cull=True)
 
@@ -136,6 +139,7 @@ def _hair(sitter: Sitter, name: str, lit: np.ndarray, openness: np.ndarray) -> S
     worn = garment(name, under_hat=looks.hat is not None)
     assert worn.relief is not None  # every hair has one
     vertices = worn.part.place(sitter.head, sitter.scale)
+    lit = np.float32(THROUGH_HAIR) + np.float32(1 - THROUGH_HAIR) * lit
     lighting = sitter.lamp.fall_on(worn.normals, lit, openness, HAIR)
     textures = ((WHITE, worn.relief),)
     opacity = sitter.pack.textures[name].opacity

@@ -48,7 +48,7 @@ def sample_identity(rng: np.random.Generator) -> Identity:
         male=male,
         masculinity=masculinity if male else 1 - masculinity,
         age_years=age_years,
-        origin=rng.dirichlet([0.3, 0.3, 0.4]),
+        origin=rng.dirichlet([0.25, 0.25, 0.45]),
         build=float(rng.normal(0, 0.3)),
     )
 

@@ -191,7 +191,7 @@ def _sample_shot(rng: np.random.Generator, yaw_range_radians: float) -> Shot:
     sideways, height = rng.uniform(-1, 1), rng.uniform(0.1, 0.75)
     direction = np.array([sideways, height, 1.0])
     warmth = rng.normal(0, 0.03)
-    base = _muted_colour(rng, (0.2, 0.85))
+    base = _muted_colour(rng, (0.32, 0.88))
     return Shot(
         yaw=yaw,
         pitch=pitch,

@@ -29,7 +29,7 @@ def _wrap(*shares: float) -> np.ndarray:
 
 
 SKIN = Material(_wrap(0.34, 0.20, 0.15), 0.09, 4)  # light seeps through skin round into shade, red the furthest
-HAIR = Material(_wrap(0.3, 0.3, 0.3), 0.10, 3)
+HAIR = Material(_wrap(0.3, 0.3, 0.3), 0.045, 3)
 EYES = Material(_wrap(0.2, 0.2, 0.2), 0.5, 6, 1.15)
 TEETH = Material(_wrap(0.5, 0.5, 0.5), 0.1, 4, 1.3)
 CLOTH = Material(_wrap(0.3, 0.3, 0.3), 0.0, 0)

@@ -21,9 +21,10 @@ FRINGE_BLEND = 0.30  # … and none this much further out
 FRINGE_REMAINDER = 0.06  # share of a strand's length below the fringe that is kept, so that ends do not line up
 FACE_FRONT = 0.75  # decimetres: hair further back than this is not a fringe
 HAT_BAND = 7.85  # decimetres: hair above this is inside the hat
+JAW_MOTION = 0.02  # decimetres: teeth that an open jaw moves further are the lower ones
 HAIR_CENTRE = np.array([[0.0], [7.5], [0.45]], np.float32)
-RELIEF_BLOCK = 4  # texels whose brightness is averaged into one, so that strands do not sparkle
-RELIEF_LIMITS = (0.5, 1.5)
+RELIEF_SMOOTHINGS = 3  # so that strands do not sparkle in small pictures
+RELIEF_LIMITS = (0.75, 1.35)
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def garment(name: str, under_hat: bool = False) -> Garment:
     if under_hat:
         part = _keep_triangles(part, _below_hat)
     if name == "teeth":
-        part = _keep_triangles(part, _facing_front)
+        part = _keep_upper_front_teeth(part)
     vertices = _on_average_head(part)
     normals = vertex_normals(vertices, part.mesh.triangles)
     if name.startswith("hair:"):
@@ -106,8 +107,16 @@ def _below_hat(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     return (vertices[1][triangles] < HAT_BAND).all(0)
 
 
-def _facing_front(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    return (vertex_normals(vertices, triangles)[2][triangles] > 0.1).any(0)
+def _keep_upper_front_teeth(part: Part) -> Part:
+    """The teeth that a smile shows; those that move with the jaw stay out of sight."""
+    pack = load_pack()
+    with_jaw = replace(part, offsets=np.zeros_like(part.offsets)).place(
+        pack.targets[pack.target_index["fu/jawOpen"]], np.ones(3, np.float32)
+    )
+    fixed = np.abs(with_jaw[1]) < JAW_MOTION
+    forwards = vertex_normals(_on_average_head(part), part.mesh.triangles)[2] > 0.1
+    kept = fixed[part.mesh.triangles].all(0) & forwards[part.mesh.triangles].any(0)
+    return replace(part, mesh=_keep(part.mesh, kept))
 
 
 def _rounded(vertices: np.ndarray, normals: np.ndarray) -> np.ndarray:
@@ -128,9 +137,16 @@ def _relief(name: str) -> np.ndarray:
 
 
 def _smoothed(brightness: np.ndarray, opacity: np.ndarray) -> np.ndarray:
-    """Means over blocks of texels, those that are opaque counting most, at the size of the original."""
-    height, width = brightness.shape
-    blocks = (height // RELIEF_BLOCK, RELIEF_BLOCK, width // RELIEF_BLOCK, RELIEF_BLOCK)
-    share = opacity + 1e-3
-    means = (brightness * share).reshape(blocks).sum((1, 3)) / share.reshape(blocks).sum((1, 3))
-    return 0.75 * means.repeat(RELIEF_BLOCK, 0).repeat(RELIEF_BLOCK, 1) + 0.25 * brightness
+    """Means over a soft neighbourhood of each texel, those that are opaque counting most."""
+    share = opacity + np.float32(1e-3)
+    weighted = brightness * share
+    for _ in range(RELIEF_SMOOTHINGS):
+        weighted, share = _spread(weighted), _spread(share)
+    return weighted / share
+
+
+def _spread(plane: np.ndarray) -> np.ndarray:
+    """A quarter of each texel moved to either neighbour, along both axes."""
+    for axis in (0, 1):
+        plane = (np.roll(plane, 1, axis) + 2 * plane + np.roll(plane, -1, axis)) / 4
+    return plane
