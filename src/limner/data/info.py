@@ -1,0 +1,58 @@
+"""`limner data info`: what a dataset holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from limner.data import layout
+from limner.data.dataset import Dataset, open_dataset
+
+
+def info(dataset: Annotated[Path, tyro.conf.Positional]) -> None:
+    """Say what a dataset holds: images, resolutions, crop, splits, attributes, pose, source.
+
+    Args:
+        dataset: the folder.
+    """
+    data = open_dataset(dataset)
+    console = Console()
+    for table in (_facts(data), *_attributes(data)):
+        console.print(table)
+
+
+def _facts(data: Dataset) -> Table:
+    table = Table(show_header=False)
+    megabytes = sum((data.folder / name).stat().st_size for name in data.files) / 1e6
+    table.add_row("name", data.name)
+    table.add_row("images", f"{data.count:,} ({megabytes:,.1f} MB)")
+    table.add_row("resolutions", ", ".join(map(str, data.resolutions)))
+    table.add_row("crop", data.crop)
+    table.add_row("resize", data.resize)
+    table.add_row("splits", ", ".join(f"{split} {len(data.indices(split)):,}" for split in layout.SPLITS))
+    pose = data.pose()
+    if pose is not None:
+        low, high = np.degrees(pose.min(axis=0)), np.degrees(pose.max(axis=0))
+        ranges = zip(("yaw", "pitch", "roll"), low, high, strict=True)
+        table.add_row("pose", ", ".join(f"{name} {a:.0f}° to {b:.0f}°" for name, a, b in ranges))
+    for key, value in data.source.items():
+        if value not in ("", [], {}, 0):
+            table.add_row(f"source: {key}", value if isinstance(value, str) else json.dumps(value))
+    table.add_row("manifest", data.manifest_hash)
+    return table
+
+
+def _attributes(data: Dataset) -> list[Table]:
+    values = data.attributes()
+    if values is None:
+        return []
+    table = Table("attribute", "images", "share")
+    for name, count in zip(data.attribute_names, values.sum(axis=0, dtype=np.int64), strict=True):
+        table.add_row(name, f"{count:,}", f"{count / data.count:.1%}")
+    return [table]
