@@ -223,13 +223,24 @@ def _load_optimizer(
     optimizer: torch.optim.Optimizer, trained: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor], prefix: str
 ) -> None:
     states: dict[int, dict[str, Tensor]] = {}
-    for index, name in enumerate(trained):
+    for index, (name, parameter) in enumerate(trained.items()):
         own = f"{prefix}{name}."
         # The rest after the name has no dot, so `weight` does not pick up `weight.x`.
         found = {key.removeprefix(own): value for key, value in tensors.items() if key.startswith(own)}
         if found:
-            states[index] = {key: value.clone() for key, value in found.items() if "." not in key}
+            states[index] = {key: _laid_out_like(parameter, found[key]) for key in found if "." not in key}
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
+    """A copy whose elements lie in memory in the parameter's order.
+
+    A file holds row-major tensors and weights are channels-last; PyTorch's fused Adam walks both as they lie, on the
+    CPU without looking whether the orders agree, and would pair every weight with another weight's moments.
+    """
+    if value.shape != parameter.shape:  # the count of steps
+        return value.clone()
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _trained_parameters(model: nn.Module, phase: Phase) -> dict[str, nn.Parameter]:
