@@ -130,6 +130,14 @@ def test_symmetric_and_falls_as_pairs_part() -> None:
     assert means[-1] < 0.6
 
 
+@pytest.mark.parametrize(("p", "q"), [(0, 10), (3, 200), (255, 1), (100, 120)])
+def test_flat_images_have_a_closed_form(p: int, q: int) -> None:
+    """Without contrast every cs is C2/C2 = 1, and what is left is the luminance of (3) to the power 0.1333."""
+    a, b = (torch.full((1, 32, 32, 3), level, dtype=torch.uint8) for level in (p, q))
+    luminance = (2 * p * q + 2.55**2) / (p**2 + q**2 + 2.55**2)
+    assert float(ms_ssim_of_pairs(a, b)) == pytest.approx(luminance**0.1333, abs=1e-5)
+
+
 def test_black_and_equal_gray_images_are_alike() -> None:
     for level in (0, 128, 255):
         flat = torch.full((2, 16, 16, 3), level, dtype=torch.uint8)

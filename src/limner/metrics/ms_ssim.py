@@ -63,17 +63,19 @@ def _band(size: int) -> Float[Tensor, "m size"]:
 
 
 def _similarity(a: Float[Tensor, "n 3 h h"], b: Float[Tensor, "n 3 h h"]) -> tuple[Tensor, Tensor]:
-    """ssim and cs of each pair, [n] and [n]; images in [-127.5, 127.5].
+    """ssim and cs of each pair, [n] and [n]; images in [0, 255].
 
-    Centred because variances are differences of squares: at 255² float32 is short of digits, at 127.5² it has two
-    bits more. Only s_a² + s_b² is needed, hence four blurs and not five.
+    Variances are differences of squares, and float32 is short of digits at 255². They do not change with a constant,
+    so each image is centred first. Only s_a² + s_b² is needed, hence four blurs and not five.
     """
     rows = _band(a.shape[-1]).to(a)
+    level_a, level_b = a.mean((2, 3), keepdim=True), b.mean((2, 3), keepdim=True)
+    a, b = a - level_a, b - level_b
     mean_a, mean_b, squares, product = (rows @ torch.stack([a, b, a * a + b * b, a * b]) @ rows.T).unbind()
     variances = squares - mean_a**2 - mean_b**2
     covariance = product - mean_a * mean_b
     contrast = (2 * covariance + C2) / (variances + C2)  # (2)
-    mean_a, mean_b = mean_a + 127.5, mean_b + 127.5
+    mean_a, mean_b = mean_a + level_a, mean_b + level_b
     luminance = (2 * mean_a * mean_b + C1) / (mean_a**2 + mean_b**2 + C1)
     return (luminance * contrast).mean((1, 2, 3)), contrast.mean((1, 2, 3))  # (3)
 
@@ -90,7 +92,7 @@ def ms_ssim_of_pairs(a: Tensor, b: Tensor, weights: Sequence[float] = WEIGHTS) -
         LimnerError: a wrong type, layout or size, or unequal counts.
     """
     check_pair(a, b)
-    first, second = (images.permute(0, 3, 1, 2).float().sub_(127.5) for images in (a, b))
+    first, second = (images.permute(0, 3, 1, 2).float() for images in (a, b))
     score = torch.ones(len(a), device=a.device)
     for scale, weight in enumerate(weights):
         ssim, contrast = _similarity(first, second)
