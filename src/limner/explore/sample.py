@@ -5,17 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
 from PIL import Image
 
-from limner.errors import LimnerError, ResourceError
+from limner.errors import LimnerError
 from limner.explore.pictures import check_suffix, save_picture, sheet
-
-if TYPE_CHECKING:
-    import torch
 
 _MOST_SEEDS = 100_000
 _LARGEST_SEED = 2**63 - 1
@@ -41,7 +38,7 @@ def sample(
             by default samples/seeds-….png in the run.
         weights: the moving average of the generator's weights (ema), or the weights as trained (raw).
         columns: faces a row of the sheet; by default nearly as many as there are rows.
-        device: auto, cpu, cuda, cuda:1 …; auto takes a GPU where there is one.
+        device: auto, cpu, cuda, cuda:N or mps.
     """
     chosen = parse_seeds(seeds)
     out = out if out is not None else _default_sheet(run, seeds)
@@ -115,34 +112,15 @@ def _load(run: Path, weights: Literal["ema", "raw"], device: str) -> tuple[Any, 
     """The model on its device, and what a picture's record says of its origin."""
     import limner
 
-    place = _device(device)
-    model = limner.load(run, weights=weights)
+    model = limner.load(run, weights=weights, device=device)
     checkpoint = getattr(model, "checkpoint", None)
-
-    def fact(name: str) -> object:
-        return checkpoint.get(name) if isinstance(checkpoint, dict) else getattr(checkpoint, name, None)
-
     origin = {
-        "model": type(model).__name__,
+        "model": getattr(model, "name", type(model).__name__),
         "weights": weights,
-        "checkpoint_sha256": fact("sha256"),
-        "images_seen": fact("images_seen"),
+        "checkpoint_sha256": getattr(checkpoint, "sha256", None),
+        "images_seen": getattr(checkpoint, "images_seen", None),
     }
-    return model.to(place).eval(), {name: value for name, value in origin.items() if value is not None}
-
-
-def _device(name: str) -> torch.device:
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ResourceError(f"--device {name}: cannot be used ({reason}); write auto or cpu") from error
-    return device
+    return model, {name: value for name, value in origin.items() if value is not None}
 
 
 def _default_sheet(run: Path, seeds: str) -> Path:

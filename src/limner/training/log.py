@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -81,7 +81,7 @@ class RunLog:
         if self._mirror is not None:
             self._mirror.close()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> RunLog:
         return self
 
     def __exit__(

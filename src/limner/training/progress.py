@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
 
-if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 _SPEED_MEMORY_SECONDS = 60.0
 """ticks older than this weigh less than 1/e in the speed shown"""
@@ -28,9 +31,6 @@ class Progress:
     """
 
     def __init__(self, total_images: int, start_images: int = 0, console: Console | None = None) -> None:
-        from rich.console import Console
-        from rich.live import Live
-
         self.total_images = total_images
         self.images = self._shown = start_images
         self.speed = Speed()
@@ -39,11 +39,12 @@ class Progress:
         self._metrics: dict[str, float] = {}
         self._console = console if console is not None else Console(stderr=True)
         self._live: Live | None = None
-        self._broken = False
+        self._gone = False
         if self._console.is_terminal:
             # Refreshed by ticks alone: a thread of its own would not survive the fork of a data worker.
             self._live = Live(console=self._console, auto_refresh=False, transient=False)
-            self._live.start()
+            with self._unless_gone():
+                self._live.start()
 
     def tick(
         self,
@@ -84,13 +85,11 @@ class Progress:
     def close(self) -> None:
         """Leave the last state on the screen; a second call does nothing."""
         live, self._live = self._live, None
-        if live is not None and not self._broken:
-            try:
+        if live is not None:
+            with self._unless_gone():
                 live.stop()
-            except (OSError, ValueError, SystemExit):
-                self._broken = True
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Progress:
         return self
 
     def __exit__(
@@ -123,30 +122,28 @@ class Progress:
         return [", ".join(part) for part in (losses, metrics) if part]
 
     def _print(self, line: str) -> None:
-        if self._broken:
+        if self._gone:
             return
-        try:
+        with self._unless_gone():
             if self._live is not None:
                 self._console.print(line, markup=False, highlight=False)
             else:
                 print(line, file=self._console.file, flush=True)
-        except (OSError, ValueError, SystemExit):  # the reader went away (rich turns that into SystemExit)
-            self._broken = True
 
     def _refresh(self) -> None:
-        if self._live is None or self._broken:
-            return
+        if self._live is not None and not self._gone:
+            with self._unless_gone():
+                self._live.update(self._display(), refresh=True)
+
+    @contextmanager
+    def _unless_gone(self) -> Iterator[None]:
+        """Whoever read the display may go away; training goes on. (rich turns a broken pipe into SystemExit.)"""
         try:
-            self._live.update(self._display(), refresh=True)
+            yield
         except (OSError, ValueError, SystemExit):
-            self._broken = True
+            self._gone = True
 
     def _display(self) -> RenderableType:
-        from rich.console import Group
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-        from rich.text import Text
-
         row = Table.grid(padding=(0, 2))
         details = Text(" · ".join(self._details()), style="cyan")
         row.add_row(ProgressBar(max(self.total_images, 1), self._shown, width=30), Text(self._position()), details)

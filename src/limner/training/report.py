@@ -139,8 +139,10 @@ def _events(record: RunRecord) -> str:
         said = _word(event.get("message")) or _word(event.get("reason")) or _known_facts(event)
         rows.append((kind, (_moment(event.get("time")), kimg(event["images"]), event["event"], said)))
     left_out = len(events) - len(rows)
-    note = f'<p class="aside">{left_out} earlier events are in log.jsonl</p>' if left_out > 0 else ""
-    return page.table(("time, UTC", "kimg", "", ""), rows, numbers=(1,)) + note
+    note = f'<p class="aside">{left_out} earlier events are in log.jsonl.</p>' if left_out > 0 else ""
+    if any(kind == "gone" for kind, _ in rows):
+        note += '<p class="aside">Pale: a later resume or rollback went back behind it.</p>'
+    return page.table(("time, UTC", "kimg", "what", ""), rows, numbers=(1,)) + note
 
 
 def _known_facts(event: Mapping[str, Any]) -> str:

@@ -40,7 +40,7 @@ def _varies(points: list[tuple[float, float | None]]) -> bool:
 
 
 def _plot(record: RunRecord, title: str, series: list[Series], *, smooth: bool = True) -> str:
-    return line_plot(title, series, marks=_marks(record), x_range=(0, record.images / 1000), smooth=smooth)
+    return line_plot(title, series, marks=_marks(record), x_range=(0.0, record.images / 1000), smooth=smooth)
 
 
 def _plots(plots: list[str]) -> str:
