@@ -55,7 +55,7 @@ def sample_identity(rng: np.random.Generator) -> Identity:
 
 def sample_expression(rng: np.random.Generator) -> Expression:
     """Draw an expression: half smile, plainly; a third of the others part their lips."""
-    smiling, parted, amount, teeth_amount, jaw_amount = rng.random(5)
+    smiling, parted, amount, teeth_amount, jaw_amount = rng.random(5).tolist()
     brows = float(rng.normal(0.25, 0.2))
     if smiling < 0.5:
         teeth = 0.35 + 0.4 * teeth_amount if parted < 0.65 else 0.0
@@ -77,7 +77,7 @@ def shape_weights(pack: Pack, identity: Identity, expression: Expression, rng: n
 def average_weights(pack: Pack) -> np.ndarray:
     """Weights (t,) of the average young adult, on whom shadows and hair are fitted."""
     weights = np.zeros(len(pack.target_index), np.float32)
-    average = Identity(male=True, masculinity=0.5, age_years=30, origin=np.full(3, 1 / 3), build=0)
+    average = Identity(male=True, masculinity=0.5, age_years=30.0, origin=np.full(3, 1 / 3), build=0.0)
     _add_macro_weights(pack, weights, average)
     return weights
 

@@ -17,7 +17,7 @@ from limner.heads.pack import load_pack
 from limner.heads.raster import FAR, rasterise
 from limner.heads.wardrobe import average_head, garment, shown_skin
 
-DIRECTIONS = 48
+DIRECTIONS = 40
 LOWEST_DIRECTION = -0.6  # no light comes from further below
 MAP_SAMPLES = 80
 MAP_HALF_WIDTH = 2.2  # decimetres of the head that the map reaches, from its middle
@@ -86,19 +86,21 @@ def _visible_from(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Visibility (n,) of the head's vertices and (v,) of the hair's from direction `number`."""
     frame = _map_frame(light_directions()[:, number])
-    skin_map = _skin_map(number)
+    skin_map, past_skin = _past_skin(number)
+    if not worn:
+        return past_skin, np.zeros(0, np.float32)
     worn_map = _depth_map(frame, worn)
-    lit = []
-    for points in (head, strands):
-        located = _to_map(frame, points)
-        past_worn = 1 - HAIR_OPACITY * (1 - _lit_share(worn_map, located))
-        lit.append(_lit_share(skin_map, located) * past_worn)
-    return lit[0], lit[1]
+    past_worn = [_lit_share(worn_map, _to_map(frame, points)) for points in (head, strands)]
+    head_lit, strands_lit = (1 - HAIR_OPACITY * (1 - share) for share in past_worn)
+    return past_skin * head_lit, _lit_share(skin_map, _to_map(frame, strands)) * strands_lit
 
 
 @lru_cache(maxsize=DIRECTIONS)
-def _skin_map(number: int) -> np.ndarray:
-    return _depth_map(_map_frame(light_directions()[:, number]), [(average_head(), shown_skin().triangles)])
+def _past_skin(number: int) -> tuple[np.ndarray, np.ndarray]:
+    """The bare head's depth map from direction `number`, and how much light (n,) reaches its vertices past itself."""
+    frame = _map_frame(light_directions()[:, number])
+    skin_map = _depth_map(frame, [(average_head(), shown_skin().triangles)])
+    return skin_map, _lit_share(skin_map, _to_map(frame, average_head()))
 
 
 def _map_frame(direction: np.ndarray) -> np.ndarray:
@@ -126,11 +128,13 @@ def _lit_share(depths: np.ndarray, located: np.ndarray) -> np.ndarray:
     """Share (n,) of a 3 × 3 neighbourhood of the map that is not nearer to the light than each point (3, n)."""
     column = np.clip(located[0], 1, MAP_SAMPLES - 2).astype(np.int32)
     row = np.clip(located[1], 1, MAP_SAMPLES - 2).astype(np.int32)
-    lit = np.zeros(located.shape[1], np.float32)
+    middle = row * np.int32(MAP_SAMPLES) + column
+    nearer = located[2] - np.float32(BIAS)
+    lit = np.zeros(located.shape[1], np.int8)
     for down in (-1, 0, 1):
         for right in (-1, 0, 1):
-            lit += located[2] <= depths[row + down, column + right] + np.float32(BIAS)
-    return lit / 9
+            lit += nearer <= depths.take(middle + np.int32(down * MAP_SAMPLES + right))
+    return lit.astype(np.float32) / 9
 
 
 def _openness(rows: np.ndarray, directions: np.ndarray, normals: np.ndarray) -> np.ndarray:
