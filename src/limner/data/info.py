@@ -29,6 +29,8 @@ def info(dataset: Annotated[Path, tyro.conf.Positional]) -> None:
 
 def _facts(data: Dataset) -> Table:
     table = Table(show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")  # hashes are to be copied whole
     megabytes = sum((data.folder / name).stat().st_size for name in data.files) / 1e6
     table.add_row("name", data.name)
     table.add_row("images", f"{data.count:,} ({megabytes:,.1f} MB)")
