@@ -80,7 +80,7 @@ def test_the_count_stands_in_the_name_and_no_two_counts_share_one() -> None:
     assert len({display_name("swd", n) for n in range(1, 5000)}) == 4999
     assert card().name == "swd_2k"
     assert card().file_name == "images-000000012345-swd_2k-train-ema.json"
-    assert card(images_seen=None, weights=None, split=None).file_name == "images-000000000000-swd_2k.json"
+    assert card(images_seen=None, weights=None, split=None).file_name == "swd_2k.json"
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])

@@ -88,7 +88,8 @@ class Card:
     @property
     def file_name(self) -> str:
         """Name of the card's file in a run's folder `metrics`: images seen, name, split, weights."""
-        parts = [f"images-{self.images_seen or 0:012d}", self.name, self.split, self.weights]
+        seen = None if self.images_seen is None else f"images-{self.images_seen:012d}"
+        parts = [seen, self.name, self.split, self.weights]
         return "-".join(part for part in parts if part) + ".json"
 
     def write(self, path: Path) -> None:
