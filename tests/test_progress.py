@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import sys
 
 import pytest
 from rich.console import Console
@@ -65,18 +66,29 @@ def test_on_a_terminal_the_display_is_live() -> None:
 
 
 class Gone(io.StringIO):
+    """A stream whose reader goes away after so many writes."""
+
+    def __init__(self, writes: int) -> None:
+        super().__init__()
+        self.writes_left = writes
+
     def write(self, text: str) -> int:
-        raise BrokenPipeError
+        self.writes_left -= 1
+        if self.writes_left < 0:
+            raise BrokenPipeError
+        return super().write(text)
 
 
+@pytest.mark.parametrize("writes", range(8))
 @pytest.mark.parametrize("terminal", [False, True])
-def test_a_reader_that_went_away_does_not_stop_training(terminal: bool) -> None:
-    console = Console(file=Gone(), force_terminal=terminal)
-    with Progress(1000, console=console) as progress:
+def test_a_reader_that_went_away_does_not_stop_training(terminal: bool, writes: int) -> None:
+    before = sys.stdout
+    with Progress(1000, console=Console(file=Gone(writes), force_terminal=terminal)) as progress:
         progress.tick(100, 10.0, {"generator": 1.0})
         progress.note("x")
         progress.metric("swd", 1.0)
         progress.tick(200, 10.0, {"generator": 1.0})
+    assert sys.stdout is before
 
 
 def test_the_display_is_closed_after_an_error() -> None:

@@ -45,6 +45,8 @@ class Progress:
             self._live = Live(console=self._console, auto_refresh=False, transient=False)
             with self._unless_gone():
                 self._live.start()
+            if self._gone:
+                self._live = None
 
     def tick(
         self,
