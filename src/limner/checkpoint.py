@@ -43,6 +43,7 @@ _DTYPES = {
 _NAME = re.compile(r"images-(\d{12})\.safetensors")
 _PASSING = (errno.EIO, errno.ENOSPC, errno.EDQUOT)  # faults worth another try: they may pass
 _PIECE = 1 << 24
+_LARGEST_HEADER = 16 << 20  # about 50,000 tensors
 
 Facts = dict[str, Any]
 
@@ -134,15 +135,15 @@ def read_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: naming the file, and the tensor or field that is damaged.
     """
     try:
+        header = _read_header(path)
+        facts, digests = _verified_facts(path, header.pop("__metadata__", None))
+        _refuse_unlisted(path, header, digests)
         with safe_open(str(path), framework="pt") as file:
-            facts, digests = _verified_facts(path, file.metadata() or {})
-            if set(file.keys()) != set(digests):
-                raise CheckpointError(f"{path}: its tensors are not the ones it lists; the file is damaged")
             tensors = {name: file.get_tensor(name) for name in digests}
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint; `limner sample` and `resume` take a run's folder") from None
-    except (SafetensorError, OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: not a readable checkpoint ({_one_line(error)})") from None
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path, error) from None
     for name, tensor in tensors.items():
         if [_DTYPES.get(tensor.dtype), list(tensor.shape), _sha256(_bytes_of(tensor))] != digests[name]:
             raise CheckpointError(f"{path}: tensor {name!r} does not match its SHA-256; the file is damaged")
@@ -173,9 +174,14 @@ def newest_checkpoint(folder: Path, rejected: Callable[[str], None]) -> Checkpoi
     return None
 
 
-def prune_checkpoints(folder: Path, keep: int, disk: Disk = DISK) -> None:
-    """Remove all but the newest `keep` (at least two: the newest might be the one a failing disk spoilt)."""
-    for path in list_checkpoints(folder)[max(keep, 2) :]:
+def prune_checkpoints(folder: Path, keep: int, newest: Path, disk: Disk = DISK) -> None:
+    """Of `newest`, just written, and those before it, remove all but `keep` (at least two).
+
+    At least two, since a failing disk may have spoilt one. Files that claim more images than `newest` are left alone:
+    the run went back behind them because they could not be read, and counting them would remove the good ones.
+    """
+    written = [path for path in list_checkpoints(folder) if path.name <= newest.name]
+    for path in written[max(keep, 2) :]:
         disk.remove(path)
 
 
@@ -221,16 +227,65 @@ def _header(tensors: Mapping[str, Tensor], buffers: Mapping[str, memoryview], fa
     return len(text).to_bytes(8, "little") + text
 
 
-def _verified_facts(path: Path, metadata: Mapping[str, str]) -> tuple[Facts, dict[str, list[Any]]]:
+def _read_header(path: Path) -> dict[str, Any]:
+    """The file's JSON header, read before anything is mapped or allocated for its tensors."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= min(_LARGEST_HEADER, size - 8):
+            raise _unreadable(path, f"{size} bytes that begin with no header of limner's")
+        header = _strict_json(path, file.read(length), "its header")
+    if not isinstance(header, dict):
+        raise _unreadable(path, "its header is not an object")
+    return header
+
+
+def _verified_facts(path: Path, metadata: Any) -> tuple[Facts, dict[str, list[Any]]]:
+    metadata = metadata if isinstance(metadata, dict) else {}
     if metadata.get("format") != FORMAT:
         found = metadata.get("format", "no limner format")
         raise CheckpointError(
             f"{path}: format {found!r}, but this version reads {FORMAT!r}; use the limner that wrote it"
         )
-    facts_text, digests_text = metadata.get("facts", ""), metadata.get("tensors", "")
-    if _sha256(memoryview((facts_text + digests_text).encode())) != metadata.get("sha256"):
+    facts_text, digests_text = str(metadata.get("facts")), str(metadata.get("tensors"))
+    if _sha256(memoryview((facts_text + digests_text).encode(errors="replace"))) != metadata.get("sha256"):
         raise CheckpointError(f"{path}: its header does not match its SHA-256; the file is damaged")
-    return json.loads(facts_text), json.loads(digests_text)
+    facts = _strict_json(path, facts_text.encode(errors="replace"), "its field 'facts'")
+    digests = _strict_json(path, digests_text.encode(errors="replace"), "its field 'tensors'")
+    if not isinstance(facts, dict) or not isinstance(digests, dict):
+        raise _unreadable(path, "its facts are not objects")
+    if not all(isinstance(digest, list) and len(digest) == 3 for digest in digests.values()):
+        raise _unreadable(path, "its field 'tensors' is not a list of type, shape and SHA-256 for each")
+    return facts, digests
+
+
+def _refuse_unlisted(path: Path, header: Mapping[str, Any], digests: Mapping[str, Any]) -> None:
+    """Every tensor must be there, of the type and shape the digests were made of; nothing else may be."""
+    for name in sorted(header.keys() ^ digests.keys()):
+        where = "not listed with a SHA-256" if name in header else "missing"
+        raise CheckpointError(f"{path}: tensor {name!r} is {where}; the file is damaged")
+    for name, entry in header.items():
+        found = [entry.get("dtype"), entry.get("shape")] if isinstance(entry, dict) else entry
+        if found != digests[name][:2] or found[0] not in _DTYPES.values():
+            raise CheckpointError(f"{path}: tensor {name!r} is not of the type and shape listed; the file is damaged")
+
+
+def _strict_json(path: Path, data: bytes, what: str) -> Any:
+    """JSON with no NaN and no name twice, which two readers could take for two things."""
+    try:
+        return json.loads(data.decode(), object_pairs_hook=_once, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(path, f"{what}: {_one_line(error)}") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a name is there twice")
+    return dict(pairs)
+
+
+def _refuse_constant(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:
@@ -245,6 +300,11 @@ def _sha256(data: memoryview) -> str:
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _unreadable(path: Path, reason: BaseException | str) -> CheckpointError:
+    text = reason if isinstance(reason, str) else _one_line(reason)
+    return CheckpointError(f"{path}: not a readable checkpoint ({text})")
 
 
 def _unwritten(path: Path, error: OSError, size: int) -> ResourceError:

@@ -152,7 +152,7 @@ class Recorder:
                 self._warn(f"{error}; training goes on, but the next save that fails ends it")
                 return
             self.failed_saves = self.rollbacks = 0
-            prune_checkpoints(path.parent, self.config.keep_checkpoints)
+            prune_checkpoints(path.parent, self.config.keep_checkpoints, path)
             self._write("checkpoint", file=f"checkpoints/{path.name}")
             if scheduled:
                 self._report()
