@@ -91,7 +91,8 @@ class TrainConfig(Generic[M]):
     tensorboard: bool = False
     """also write TensorBoard files (needs limner[tensorboard])"""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Refuse values that make no sense, naming the field. (Not `__post_init__`: a parser would swallow the line.)"""
         for name in ("kimg", "tick_kimg", "sample_kimg", "checkpoint_kimg", "metrics_kimg"):
             _require(self, name, getattr(self, name) > 0, "a number above 0")
         for name in ("ema_half_life_kimg", "ema_rampup", "warmup_kimg", "decay_start_kimg"):
@@ -141,7 +142,12 @@ def config_from_json(facts: Mapping[str, Any], where: Path) -> tuple[type[Model]
     if not isinstance(settings, Mapping):
         raise LimnerError(f"{where}: field 'model' must hold the model's settings; put them back")
     model = _from_json(model_class.Config, dict(settings), where, "model.")
-    return model_class, _from_json(TrainConfig, facts, where, "", model=model)
+    config = _from_json(TrainConfig, facts, where, "", model=model)
+    try:
+        config.check()
+    except LimnerError as error:
+        raise LimnerError(f"{where}: {error}") from None
+    return model_class, config
 
 
 def read_config(path: Path) -> tuple[type[Model], TrainConfig[Any]]:

@@ -22,7 +22,7 @@ def evaluate(
     run: tyro.conf.Positional[Path],
     *,
     metrics: tuple[str, ...] = ("swd", "ms_ssim"),
-    count: int = 10000,
+    count: int = 5000,
     split: Literal["train", "valid", "test", "all"] = "train",
     weights: Literal["ema", "raw"] = "ema",
     data: Path | None = None,

@@ -41,6 +41,7 @@ def train(model_class: type[Model], config: TrainConfig[Any], out: Path | None =
         config: its settings and the run's.
         out: the folder to make; by default the next free number under `runs/`.
     """
+    config.check()
     with join_world(config.device) as world:
         dataset = _open_data(config)
         config = _settle(model_class, config, dataset, world)
@@ -60,6 +61,7 @@ def resume(folder: Path, model_class: type[Model], config: TrainConfig[Any]) -> 
     Raises:
         CheckpointError: no checkpoint verifies, or settings or data are not what they were.
     """
+    config.check()
     with join_world(config.device) as world:
         dataset = _open_data(config)
         _train_in(folder, model_class, config, dataset, world, folder / "checkpoints")
