@@ -123,7 +123,10 @@ def number(value: object) -> float | None:
     """A number read from the log, or None where it is absent, not finite or not a number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if math.isfinite(value) else None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # JSON's whole numbers know no bound
+        return None
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
@@ -133,7 +136,8 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(event, dict) or not isinstance(event.get("event"), str):
         return None
-    return event if type(event.get("images")) is int else None
+    images = event.get("images")
+    return event if type(images) is int and 0 <= images < 2**63 else None
 
 
 def _ends_within_a_line(path: Path) -> bool:

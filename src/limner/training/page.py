@@ -63,7 +63,8 @@ figcaption{font-size:13px;padding:6px 2px 0;overflow-wrap:anywhere}
 .panel{padding:4px 14px;overflow-x:auto}
 .plots+.panel{margin-top:16px}
 table{border-collapse:collapse;width:100%;font-size:13.5px}
-th,td{text-align:left;vertical-align:top;padding:7px 14px 7px 0;border-top:1px solid var(--rule);overflow-wrap:anywhere}
+th,td{text-align:left;vertical-align:top;padding:7px 14px 7px 0;border-top:1px solid var(--rule)}
+td:last-child,th:first-child{overflow-wrap:anywhere}
 thead th,tbody:first-child tr:first-child>*{border-top:0}
 th{font-weight:600}
 thead th{font-size:12px;color:var(--quiet);white-space:nowrap}
@@ -79,8 +80,12 @@ summary{cursor:pointer;color:var(--accent);padding:4px 0}
 footer{margin-top:40px;font-size:12.5px}
 @media(max-width:600px){main{padding:18px 14px 40px}h1{font-size:23px}.tiles{grid-template-columns:1fr 1fr;gap:8px}
 .tile{padding:8px 11px 10px}.tile dd{font-size:18px}.plot{padding:10px 10px 8px}.ticks text{font-size:14px}
-table.config th,table.config td{display:block;padding:1px 0}table.config th{padding-top:7px}
-table.config td{border:0;padding-bottom:7px}}
+table:not(.config) thead{display:none}table:not(.config) tr{display:block;padding:7px 0;
+border-top:1px solid var(--rule)}
+table:not(.config) tr:first-child{border-top:0}table:not(.config) td{display:inline-block;border:0;padding:0 10px 0 0}
+table:not(.config) td:last-child{display:block}
+table.config th,table.config td{display:block;padding:1px 0}
+table.config th{padding-top:7px}table.config td{border:0;padding-bottom:7px}}
 @media print{body{background:#fff}.plot,.tile,figure{break-inside:avoid}}
 """ + "".join(
     f".s{n}{{stroke:var(--s{n})}}i.s{n}{{background:var(--s{n})}}circle.s{n}{{fill:var(--s{n})}}" for n in range(8)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
+
+from limner.training.page import text
 
 COLOURS = 8
 """classes s0 … s7 of the style sheet; more series begin again"""
@@ -85,8 +86,8 @@ def line_plot(
     parts += [_line(axes, one, index, smooth) for index, (one, _) in enumerate(drawn)]
     note = f' <span class="aside">{beyond} points beyond the axis</span>' if beyond else ""
     return (
-        f'<figure class="plot"><figcaption>{escape(title)}{note}</figcaption>'
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg></svg>'
+        f'<figure class="plot"><figcaption>{text(title)}{note}</figcaption>'
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{text(title)}">{"".join(parts)}</svg></svg>'
         f"{_legend([(one.name, points) for one, points in drawn])}</figure>"
     )
 
@@ -108,8 +109,9 @@ def tick_label(value: float, step: float) -> str:
     """A tick's number with as many decimals as its neighbours need: 0.05, 2.5, 1,500, 20k, 3e-06."""
     if abs(value) < step / 2:
         return "0"
-    if step < 1e-4:
-        return f"{value:.1e}".replace(".0e", "e")
+    if step < 1e-4 and abs(value) < 0.01:
+        digits = max(math.floor(math.log10(abs(value)) + 1e-9) - math.floor(math.log10(step) + 1e-9), 0)
+        return f"{value:.{digits}e}"
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         divisor = 1e3 if unit == "k" else size
         if step >= size / 10 and abs(value) >= size:
@@ -138,21 +140,21 @@ def _range(values: np.ndarray) -> tuple[float, float, int]:
 
 def _grid(axes: _Axes, x_ticks: list[float], y_ticks: list[float], x_label: str) -> str:
     bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
-    lines, texts = [], []
+    lines, labels = [], []
     for value in y_ticks:
         _, y = axes.at(axes.x0, value)
         lines.append(f'<line x1="{_LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}"/>')
         label = tick_label(value, y_ticks[1] - y_ticks[0])
-        texts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
+        labels.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
     for value in x_ticks:
         if axes.x0 <= value <= axes.x1:
             x, _ = axes.at(value, axes.y0)
             lines.append(f'<line x1="{x:.1f}" y1="{bottom}" x2="{x:.1f}" y2="{bottom + 4}"/>')
             label = tick_label(value, x_ticks[1] - x_ticks[0])
-            texts.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{label}</text>')
+            labels.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{label}</text>')
     middle = (_LEFT + right) / 2
-    texts.append(f'<text x="{middle}" y="{_HEIGHT - 5}" text-anchor="middle">{escape(x_label)}</text>')
-    return f'<g class="grid">{"".join(lines)}</g><g class="ticks">{"".join(texts)}</g>'
+    labels.append(f'<text x="{middle}" y="{_HEIGHT - 5}" text-anchor="middle">{text(x_label)}</text>')
+    return f'<g class="grid">{"".join(lines)}</g><g class="ticks">{"".join(labels)}</g>'
 
 
 def _marks(axes: _Axes, marks: Sequence[Mark]) -> str:
@@ -162,11 +164,11 @@ def _marks(axes: _Axes, marks: Sequence[Mark]) -> str:
             continue
         x, _ = axes.at(mark.x, axes.y0)
         path = f"M{x:.1f} {_TOP}V{_HEIGHT - _BOTTOM}"
-        parts.append(f'<path class="mark" d="{path}"><title>{escape(mark.meaning)}</title></path>')
+        parts.append(f'<path class="mark" d="{path}"><title>{text(mark.meaning)}</title></path>')
         half = 3.2 * len(mark.label)
         if x - half >= free and x + half <= _WIDTH:
             parts.append(
-                f'<text class="label" x="{x:.1f}" y="{_TOP - 4}" text-anchor="middle">{escape(mark.label)}</text>'
+                f'<text class="label" x="{x:.1f}" y="{_TOP - 4}" text-anchor="middle">{text(mark.label)}</text>'
             )
             free = x + half + 4
     return "".join(parts)
@@ -181,7 +183,7 @@ def _clip_open(axes: _Axes) -> str:
 
 def _line(axes: _Axes, series: Series, index: int, smooth: bool) -> str:
     points = [(x, y if y is not None and math.isfinite(y) else None) for x, y in series.points if math.isfinite(x)]
-    colour, name = f"s{index % COLOURS}", escape(series.name)
+    colour, name = f"s{index % COLOURS}", text(series.name)
     if len(points) < _FEWEST_TO_SMOOTH or not smooth:
         body = f'<path class="line {colour}" d="{_path(axes, _thinned(points))}"><title>{name}</title></path>'
         return body + (_dots(axes, points, series.name, colour) if len(points) <= _FEWEST_WITHOUT_DOTS else "")
@@ -205,7 +207,7 @@ def _dots(axes: _Axes, points: Sequence[tuple[float, float | None]], name: str, 
     for x, y in points:
         if y is not None:
             across, up = axes.at(x, y)
-            title = f"<title>{escape(name)}: {y:.5g} at {x:g}</title>"
+            title = f"<title>{text(name)}: {y:.5g} at {x:g}</title>"
             dots.append(f'<circle class="{colour}" cx="{across:.1f}" cy="{up:.1f}" r="2.6">{title}</circle>')
     return "".join(dots)
 
@@ -241,7 +243,7 @@ def _thinned(points: list[tuple[float, float | None]]) -> list[tuple[float, floa
 
 def _legend(lines: Sequence[tuple[str, np.ndarray]]) -> str:
     items = [
-        f'<li><i class="s{index % COLOURS}"></i>{escape(name)} <b>{_signed(points[-1, 1])}</b></li>'
+        f'<li><i class="s{index % COLOURS}"></i>{text(name)} <b>{_signed(points[-1, 1])}</b></li>'
         for index, (name, points) in enumerate(lines)
     ]
     return f'<ul class="legend">{"".join(items)}</ul>'

@@ -112,7 +112,7 @@ def _images_tile(record: RunRecord) -> str:
 
 
 def _recent_speed(record: RunRecord) -> float | None:
-    speeds = [speed for tick in record.ticks[-10:] if (speed := number(tick.get("images_per_second")))]
+    speeds = [speed for tick in record.ticks[-10:] if (speed := number(tick.get("images_per_second"))) and speed > 0]
     return median(speeds) if speeds else None
 
 
