@@ -123,6 +123,9 @@ class Recorder:
         message = f"{error}; rolled back to {checkpoint.images_seen} images and going on with other batches"
         self._write("rollback", message=message)
         self._note(message)
+        rollbacks = self.rollbacks
+        self.save(scheduled=False)  # with its new salt: a run killed now must not meet the old batches again
+        self.rollbacks = rollbacks
         self._restart_clock()
 
     def save(self, *, scheduled: bool) -> None:
@@ -132,9 +135,7 @@ class Recorder:
             ResourceError: it could not be written.
             NotFiniteError: a weight is not finite, so this must not become the newest checkpoint.
         """
-        bad = self.trainer.not_finite()
-        if bad is not None:
-            raise NotFiniteError(f"tensor {bad} is not finite at {self.trainer.images_seen} images seen")
+        self._refuse_not_finite()
         different = self.world.differing(self.trainer.model.state_dict().items())
         if different is not None:
             raise CheckpointError(f"tensor {different} is not the same on all processes; nothing was saved")
@@ -152,12 +153,23 @@ class Recorder:
                 self._warn(f"{error}; training goes on, but the next save that fails ends it")
                 return
             self.failed_saves = self.rollbacks = 0
-            prune_checkpoints(path.parent, self.config.keep_checkpoints, path)
+            self._prune(path)
             self._write("checkpoint", file=f"checkpoints/{path.name}")
             if scheduled:
                 self._report()
 
         self.world.first_only(write)
+
+    def _prune(self, newest: Path) -> None:
+        try:
+            prune_checkpoints(newest.parent, self.config.keep_checkpoints, newest)
+        except OSError as error:  # too many checkpoints cost nothing but room
+            self._warn(f"{newest.parent}: an old checkpoint was not removed ({error.strerror})")
+
+    def _refuse_not_finite(self) -> None:
+        bad = self.trainer.not_finite()
+        if self.world.any(int(bad is not None)):
+            raise NotFiniteError(f"tensor {bad or 'of another process'} is not finite at {self.trainer.images_seen} images seen")
 
     # --- what is due --------------------------------------------------------------------------------------------
 
@@ -186,7 +198,14 @@ class Recorder:
         self._tick_time = time.monotonic()
 
     def _look(self, pictures: bool, numbers: bool) -> int:
-        """Draw and measure with the averaged weights; returns the number of a signal that interrupted it."""
+        """Draw and measure with the averaged weights; returns the number of a signal that interrupted it.
+
+        A picture or a number that cannot be written is a warning: it must not cost the run.
+
+        Raises:
+            NotFiniteError: a weight is not finite.
+        """
+        self._refuse_not_finite()
         began = time.monotonic()
 
         def work(still_here: Callable[[], None]) -> None:
@@ -201,6 +220,8 @@ class Recorder:
                     self._measure(poll)
             except StopRequested:
                 pass
+            except (OSError, ResourceError) as error:
+                self._warn(f"not drawn or measured: {error}")
 
         self.world.first_only(work)
         self._tick_time += time.monotonic() - began  # pictures and numbers are not training
@@ -256,7 +277,7 @@ class Recorder:
     def _report(self) -> None:
         try:
             write_report(self.folder)
-        except (OSError, ValueError) as error:  # a page must never cost a run
+        except Exception as error:  # a page must never cost a run
             self._warn(f"report.html was not written: {error}")
 
     def _write(self, event: str, **fields: Any) -> None:

@@ -18,7 +18,7 @@ class StopRequested(BaseException):
 class StopSignals:
     """While active, SIGTERM, SIGINT and SIGUSR1 only set `number`; a second SIGINT ends the process at once.
 
-    A folder closed under us (SIGHUP) or a reader gone (SIGPIPE) does not stop a run.
+    A closed terminal (SIGHUP) does not stop a run, nor does a reader gone (SIGPIPE, which Python ignores).
     """
 
     def __init__(self) -> None:
@@ -30,6 +30,8 @@ class StopSignals:
             for name in _ASKING:
                 number = getattr(signal, name)
                 self._before[number] = signal.signal(number, self._note)
+            if hasattr(signal, "SIGHUP"):
+                self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         return self
 
     def __exit__(

@@ -164,16 +164,21 @@ class Trainer:
 
     def state(self) -> tuple[dict[str, Tensor], Facts]:
         """Everything needed to go on exactly. Collective: every process calls it."""
+        tensors = self._tensors()
+        for kind, value in capture_states(self.world.device).items():
+            for rank, own in enumerate(self.world.gather(value)):
+                tensors[f"random.{rank}.{kind}"] = own
+        return tensors, {"images_seen": self.images_seen, "salt": self.salt}
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """What training computes: the weights, their average and the optimizers' moments."""
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors |= {f"average.{name}": tensor for name, tensor in self.average.model.state_dict().items()}
         for phase, optimizer in self.optimizers.items():
             for name, parameter in self.trained[phase].items():
                 for key, value in optimizer.state.get(parameter, {}).items():
                     tensors[f"optimizer.{phase}.{name}.{key}"] = value
-        for kind, value in capture_states(self.world.device).items():
-            for rank, own in enumerate(self.world.gather(value)):
-                tensors[f"random.{rank}.{kind}"] = own
-        return tensors, {"images_seen": self.images_seen, "salt": self.salt}
+        return tensors
 
     def load_state(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Take up a state; refuses one that does not fit this model, naming the first tensor that differs."""
@@ -196,8 +201,8 @@ class Trainer:
         self.loader.set_salt(salt)
 
     def not_finite(self) -> str | None:
-        """The first tensor of the weights or their average that holds an infinity or a NaN."""
-        for name, tensor in (*self.model.state_dict().items(), *self.average.model.state_dict().items()):
+        """The first tensor of the weights, their average or the optimizers' that holds an infinity or a NaN."""
+        for name, tensor in self._tensors().items():
             if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
                 return name
         return None
