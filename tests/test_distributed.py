@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ import torch
 import torch.distributed as dist
 
 from limner.checkpoint import newest_checkpoint
+from limner.cli import main
 from limner.data.dataset import Dataset, open_dataset
 from limner.data.loader import Loader
 from limner.models import MODELS
@@ -31,6 +33,10 @@ from limner.training.trainer import Recipe, Trainer
 HANG_SECONDS = 60
 SIZE = 2
 State = dict[str, np.ndarray]
+
+# Processes are copies of one that has imported everything and done nothing: starting them costs nothing.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["torch", "torch.distributed", "limner.cli", "limner.training.command"])
 
 
 def free_port() -> int:
@@ -58,11 +64,10 @@ class Pair:
     """Two processes; each call runs one function in both, in a new process group."""
 
     def __init__(self) -> None:
-        context = multiprocessing.get_context("spawn")
         self.pipes, self.processes = [], []
         for rank in range(SIZE):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=serve, args=(rank, theirs), daemon=True)
+            ours, theirs = PROCESSES.Pipe()
+            process = PROCESSES.Process(target=serve, args=(rank, theirs), daemon=True)
             process.start()
             self.pipes.append(ours)
             self.processes.append(process)
@@ -135,7 +140,9 @@ def assert_same(a: State, b: State, tolerance: float) -> None:
     names = {name for name in a if not name.startswith("random.")}
     assert names == {name for name in b if not name.startswith("random.")}
     for name in sorted(names):
-        np.testing.assert_allclose(a[name], b[name], rtol=0, atol=tolerance, err_msg=name)
+        # A bias before batch norm has no effect: its gradient is rounding, which Adam's division makes visible.
+        idle = re.search(r"discriminator\.blocks\.\d\.(0\.bias|1\.running_mean)", name)
+        np.testing.assert_allclose(a[name], b[name], rtol=0, atol=1e3 * tolerance if idle else tolerance, err_msg=name)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -298,13 +305,9 @@ def test_torchrun_makes_a_whole_run_and_one_process_goes_on_with_it(
 ) -> None:
     out = tmp_path / "run"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(SIZE), "-m"]
-    options: dict[str, Any] = {
-        "capture_output": True,
-        "text": True,
-        "timeout": 2 * HANG_SECONDS,
-        "env": os.environ | {"OMP_NUM_THREADS": "1"},
-    }
-    done = subprocess.run([*launcher, "limner", *words_of_a_run(tiny_dataset_folder, out, 0.08)], **options)
+    words = ["limner", *words_of_a_run(tiny_dataset_folder, out, 0.08)]
+    variables = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*launcher, *words], capture_output=True, text=True, env=variables, timeout=2 * HANG_SECONDS)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("sample sheet") == 1, "only the first process speaks"
     assert (out / "samples" / "images-000000000080.png").exists()
@@ -319,9 +322,7 @@ def test_torchrun_makes_a_whole_run_and_one_process_goes_on_with_it(
     assert [log[0]["event"], log[-1]["event"]] == ["start", "end"]
     assert log[0]["processes"] == SIZE
 
-    words = ["limner", "resume", str(out), "--kimg", "0.12"]
-    done = subprocess.run([sys.executable, "-m", *words], **options)
-    assert done.returncode == 0, done.stderr
+    assert main(["resume", str(out), "--kimg", "0.12"]) == 0
     found = newest_checkpoint(out / "checkpoints", lambda message: None)
     assert found is not None
     assert found.images_seen == 120
@@ -333,36 +334,38 @@ def test_the_survivor_of_a_lost_process_ends_with_code_8(
     tiny_dataset_folder: Path, tmp_path: Path, sign: str, victim: int
 ) -> None:
     out, port = tmp_path / "run", free_port()
-    script = (
-        "import sys; from limner.training import distributed; distributed.TIMEOUT_SECONDS = 10; "
-        "from limner.cli import main; sys.exit(main(sys.argv[1:]))"
-    )
-    command = [sys.executable, "-c", script, *words_of_a_run(tiny_dataset_folder, out, 1000), "--tick-kimg", "0.008"]
-    both = [start(command, environment(rank, port)) for rank in range(SIZE)]
+    words = [*words_of_a_run(tiny_dataset_folder, out, 1000), "--tick-kimg", "0.008"]
+    errors = [tmp_path / f"stderr-{rank}" for rank in range(SIZE)]
+    both = [PROCESSES.Process(target=command, args=(words, rank, port, errors[rank])) for rank in range(SIZE)]
+    for process in both:
+        process.start()
     try:
         wait_for(lambda: any(event["event"] == "tick" for event in events(out)), both)
-        both[victim].send_signal(getattr(signal, sign))
-        _, errors = both[1 - victim].communicate(timeout=HANG_SECONDS)
-        assert both[1 - victim].returncode == 8, errors
-        assert "another process of this run stopped" in errors
-        assert "limner resume" in errors
-        assert "Traceback" not in errors
+        os.kill(both[victim].pid or 0, getattr(signal, sign))
+        survivor = both[1 - victim]
+        survivor.join(HANG_SECONDS)
+        message = errors[1 - victim].read_text()
+        assert survivor.exitcode == 8, message
+        assert "another process of this run stopped" in message
+        assert "limner resume" in message
+        assert "Traceback" not in message
     finally:
         for process in both:
             process.kill()
-            process.communicate()
+            process.join()
 
 
-def start(command: Sequence[str], variables: dict[str, str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command, env=os.environ | variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+def command(words: list[str], rank: int, port: int, errors: Path) -> None:
+    os.environ |= environment(rank, port)
+    torch.set_num_threads(1)
+    distributed.TIMEOUT_SECONDS = 10
+    sys.stderr = errors.open("w", buffering=1)
+    sys.exit(main(words))
 
 
-def wait_for(done: Callable[[], bool], processes: Sequence[subprocess.Popen[str]]) -> None:
+def wait_for(done: Callable[[], bool], processes: Sequence[Any]) -> None:
     deadline = time.monotonic() + HANG_SECONDS
     while not done():
-        for process in processes:
-            assert process.poll() is None, process.communicate()[1]
+        assert all(process.is_alive() for process in processes)
         assert time.monotonic() < deadline, "training did not start"
         time.sleep(0.1)
