@@ -169,7 +169,9 @@ class Recorder:
     def _refuse_not_finite(self) -> None:
         bad = self.trainer.not_finite()
         if self.world.any(int(bad is not None)):
-            raise NotFiniteError(f"tensor {bad or 'of another process'} is not finite at {self.trainer.images_seen} images seen")
+            raise NotFiniteError(
+                f"tensor {bad or 'of another process'} is not finite at {self.trainer.images_seen} images seen"
+            )
 
     # --- what is due --------------------------------------------------------------------------------------------
 

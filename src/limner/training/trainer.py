@@ -204,7 +204,7 @@ class Trainer:
         """The first tensor of the weights, their average or the optimizers' that holds an infinity or a NaN."""
         for name, tensor in self._tensors().items():
             if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-                return name
+                return name.removeprefix("model.")
         return None
 
 
