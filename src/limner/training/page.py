@@ -70,7 +70,8 @@ th{font-weight:600}
 thead th{font-size:12px;color:var(--quiet);white-space:nowrap}
 td.number,th.number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 thead~tbody td:first-child{white-space:nowrap}
-tr.bad td{color:var(--warn);background:var(--warnpaper)}
+tr.bad{background:var(--warnpaper)}
+tr.bad td{color:var(--warn)}
 tr.gone td{opacity:.55}
 code,pre{font:13px/1.6 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}
 pre{margin:0;padding:8px 0;white-space:pre-wrap;overflow-wrap:anywhere}
@@ -80,6 +81,7 @@ summary{cursor:pointer;color:var(--accent);padding:4px 0}
 footer{margin-top:40px;font-size:12.5px}
 @media(max-width:600px){main{padding:18px 14px 40px}h1{font-size:23px}.tiles{grid-template-columns:1fr 1fr;gap:8px}
 .tile{padding:8px 11px 10px}.tile dd{font-size:18px}.plot{padding:10px 10px 8px}.ticks text{font-size:14px}
+.label{font-size:13px}
 table:not(.config) thead{display:none}table:not(.config) tr{display:block;padding:7px 0;
 border-top:1px solid var(--rule)}
 table:not(.config) tr:first-child{border-top:0}table:not(.config) td{display:inline-block;border:0;padding:0 10px 0 0}

@@ -137,12 +137,12 @@ def _events(record: RunRecord) -> str:
         kind = "bad" if event["event"] in ("warning", "rollback") else ""
         kind = kind if id(event) in counted else "gone"
         said = _word(event.get("message")) or _word(event.get("reason")) or _known_facts(event)
-        rows.append((kind, (_moment(event.get("time")), kimg(event["images"]), event["event"], said)))
+        rows.append((kind, (_moment(event.get("time")), f"{kimg(event['images'])} kimg", event["event"], said)))
     left_out = len(events) - len(rows)
     note = f'<p class="aside">{left_out} earlier events are in log.jsonl.</p>' if left_out > 0 else ""
     if any(kind == "gone" for kind, _ in rows):
         note += '<p class="aside">Pale: a later resume or rollback went back behind it.</p>'
-    return page.table(("time, UTC", "kimg", "what", ""), rows, numbers=(1,)) + note
+    return page.table(("time, UTC", "images seen", "what", ""), rows, numbers=(1,)) + note
 
 
 def _known_facts(event: Mapping[str, Any]) -> str:
@@ -165,7 +165,7 @@ def _commands(run: Path) -> str:
         (f"limner sample {place} --seeds 0-63", "draw new faces"),
         (f"limner evaluate {place}", "measure the newest checkpoint"),
     )
-    body = "\n".join(f'{page.text(line)}  <span class="what"># {page.text(what)}</span>' for line, what in lines)
+    body = "\n".join(f'<span class="what"># {page.text(what)}</span>\n{page.text(line)}' for line, what in lines)
     return f'<div class="panel"><pre>{body}</pre></div>'
 
 

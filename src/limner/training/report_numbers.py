@@ -63,10 +63,10 @@ def metric_table(record: RunRecord) -> str:
     for card in sorted(record.cards, key=lambda card: card.images_seen or 0):
         newest[card.name, card.split, card.weights, card.dataset] = card
     rows = [
-        ("", (card.name, f"{card.value:.5g}", kimg(card.images_seen or 0), _protocol(card)))
+        ("", (card.name, f"{card.value:.5g}", f"{kimg(card.images_seen or 0)} kimg", _protocol(card)))
         for card in list(newest.values())[-_MOST_METRIC_ROWS:]
     ]
-    return page.table(("metric", "newest value", "kimg", "how it was measured"), rows, numbers=(1, 2))
+    return page.table(("metric", "newest value", "images seen", "how it was measured"), rows, numbers=(1, 2))
 
 
 def _protocol(card: Card) -> str:
