@@ -79,6 +79,8 @@ def _data_name(record: RunRecord) -> str:
     data = record.fact("dataset") or record.config.get("data")
     if isinstance(data, Mapping):
         data = data.get("name")
+    if not data and record.cards:
+        data = record.cards[-1].dataset
     return re.split(r"[/\\]", data.rstrip("/\\"))[-1] if isinstance(data, str) and data else ""
 
 
