@@ -6,13 +6,14 @@ import json
 import math
 import multiprocessing
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from limner.data.dataset import open_dataset
-from limner.errors import LimnerError
+from limner.errors import LimnerError, ResourceError
 from limner.heads import default_heads, make_heads, render_head
 from limner.heads.dress import dress
 from limner.heads.geometry import aim_camera, head_rotation
@@ -248,3 +249,17 @@ def test_nearest_keeps_the_front_triangle():
     assert set(front.triangle.tolist()) == {1}
     assert len(front) == 16
     np.testing.assert_allclose(depths, 2, atol=1e-6)
+
+
+def _die(self: object, indices: range) -> None:
+    import os
+
+    os._exit(9)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers are not forked, and would not die so")
+def test_killed_worker_is_an_error_that_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("limner.heads.make.HeadsJob.draw", _die)
+    with pytest.raises(ResourceError, match="worker was killed"):
+        make_heads(tmp_path / "set", count=200, resolution=16, workers=2)
+    assert list(tmp_path.iterdir()) == []
