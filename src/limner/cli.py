@@ -24,6 +24,7 @@ usage: limner VERB … [--debug]
   models                     list the models
   sample RUN                 draw faces from a trained model, one a seed
   evaluate RUN               measure a trained model
+  report RUN                 write a run's report.html again
   data prepare SOURCE DEST   make a dataset of a folder or zip of photos, or of CelebA as downloaded
   data heads DEST            render the built-in heads as a dataset
   data info DATASET          what a dataset holds
@@ -96,6 +97,7 @@ def _run(words: list[str]) -> int:
         "models": _models,
         "sample": _sample,
         "evaluate": _evaluate,
+        "report": _report,
     }
     if verb not in verbs:
         raise LimnerError(f"{verb!r} is not a verb; {_near(verb, [*verbs, 'data'])}see `limner --help`")
@@ -152,6 +154,12 @@ def _evaluate(words: list[str]) -> int:
     from limner.training.evaluate import evaluate
 
     return _call(evaluate, words, "limner evaluate")
+
+
+def _report(words: list[str]) -> int:
+    from limner.training.command import report
+
+    return _call(report, words, "limner report")
 
 
 def _models(words: list[str]) -> int:

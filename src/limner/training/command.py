@@ -15,6 +15,7 @@ from limner.models import MODELS, Model, find_model
 from limner.models.dcgan import DCGAN, DCGANConfig
 from limner.training import run
 from limner.training.config import TrainConfig, read_config
+from limner.training.report import write_report
 
 M = TypeVar("M")
 
@@ -71,6 +72,15 @@ def resume(words: Sequence[str]) -> int:
     chosen = _parse(settings, words[1:], f"limner resume {folder}", description, default)
     _tell(run.resume(folder, model_class, chosen))
     return 0
+
+
+def report(run: tyro.conf.Positional[Path]) -> None:
+    """Write a run's report.html again, from whatever is in its folder.
+
+    Args:
+        run: folder of a run.
+    """
+    print(f"report        {write_report(run)}")
 
 
 def _parse(kind: Any, words: Sequence[str], prog: str, description: str, default: Any) -> Any:

@@ -190,6 +190,7 @@ class Recorder:
             seconds=round(self._trained_seconds, 3),
             images_per_second=round(speed, 2),
             losses=losses,
+            resolution=self.trainer.model.stage(now).resolution,
             learning_rate=rates,
             memory_mb=round(_peak_memory_mb(self.world.device), 1),
         )

@@ -15,8 +15,8 @@ from limner.training.page import data_uri, text
 from limner.training.progress import kimg
 
 _SHEET_SIDE_PIXELS = 1280
-_FILM_SIDE_PIXELS = 400
-_MOST_FRAMES = 48
+_FILM_SIDE_PIXELS = 384
+_MOST_FRAMES = 24
 _CRISP_BELOW_PIXELS = 560
 _LARGEST_AS_IS = 3_000_000  # bytes
 
@@ -54,18 +54,18 @@ def _webp(image: Image.Image) -> str:
 def time_lapse_figure(files: Sequence[Path]) -> str:
     """A figure of the sheets one after another, or "" for fewer than two; who asked for less motion sees the first one.
 
-    The animation is kept as `samples/time-lapse.webp`, and made again when there is a newer sheet.
+    The animation is kept as `samples/time-lapse.gif`, and made again when there is a newer sheet.
     """
     frames = [file for file in _chosen(files) if _readable(file)]
     if len(frames) < 2:
         return ""
-    film = frames[-1].with_name("time-lapse.webp")
+    film = frames[-1].with_name("time-lapse.gif")
     try:
         if not film.exists() or film.stat().st_mtime <= max(frame.stat().st_mtime for frame in frames):
             captions = [_kimg_of(frame) for frame in frames]
             time_lapse(frames, film, captions=captions, max_side_pixels=_FILM_SIDE_PIXELS, provenance={})
-        content = data_uri("image/webp", film.read_bytes())
-        with Image.open(film, formats=("WEBP",)) as image:
+        content = data_uri("image/gif", film.read_bytes())
+        with Image.open(film, formats=("GIF",)) as image:
             still = _webp(image)
     except (OSError, LimnerError):  # a sheet went away meanwhile, or the disk is full: the rest of the page matters
         return ""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-import os
 import platform
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -14,16 +14,17 @@ from typing import Any
 import torch
 
 from limner import __version__
-from limner.checkpoint import Checkpoint, newest_checkpoint, remove_leftovers
+from limner.checkpoint import DISK, Checkpoint, newest_checkpoint, remove_leftovers
 from limner.data.dataset import Dataset, open_dataset
 from limner.data.loader import Loader
 from limner.errors import CheckpointError, LimnerError, ResourceError
+from limner.explore.pictures import write_whole
 from limner.heads import default_heads
 from limner.models import Model
 from limner.training.config import TrainConfig, config_to_json, refuse_changes
 from limner.training.distributed import World, join_world
 from limner.training.lock import RunLock
-from limner.training.log import RunLog
+from limner.training.log import RunLog, read_log
 from limner.training.progress import Progress
 from limner.training.randomness import seed_everything
 from limner.training.recorder import Recorder
@@ -81,6 +82,8 @@ def _train_in(
         if world.is_first:
             stack.enter_context(RunLock(folder))
             remove_leftovers(folder / "checkpoints")
+            if checkpoints is None:
+                _refuse_a_run(folder)  # another process may have begun and ended one since this one looked
         world.wait()
         rejected: list[str] = []
         found = newest_checkpoint(checkpoints, rejected.append) if checkpoints else None
@@ -102,7 +105,7 @@ def _train_in(
         if found:
             recorder.resumed(found, [*rejected, *changed])
         else:
-            recorder.begin(_machine(world, trainer))
+            recorder.begin({"dataset": dataset.name, **_machine(world, trainer)})
         _fit(trainer, recorder, config.images)
 
 
@@ -163,16 +166,28 @@ def _make_folder(
     folder = Path(world.share_text(str(folder)))
     if not world.is_first:
         return folder
-    if (folder / "config.json").exists():
-        raise LimnerError(
-            f"{folder}: there is a run already; go on with `limner resume {folder}`, or use another --out"
-        )
+    _refuse_a_run(folder)
     try:
         for name in ("checkpoints", "samples", "metrics"):
             (folder / name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ResourceError(f"{folder}: cannot be made ({error.strerror}); choose another --out") from error
+    _flush_folders(folder, *folder.absolute().parents[:2])
     return folder
+
+
+def _refuse_a_run(folder: Path) -> None:
+    if (folder / "config.json").exists():
+        raise LimnerError(
+            f"{folder}: there is a run already; go on with `limner resume {folder}`, or use another --out"
+        )
+
+
+def _flush_folders(*folders: Path) -> None:
+    """So that a power cut does not take what was made in them."""
+    for folder in folders:
+        with contextlib.suppress(OSError):  # one we may not read was not made here, and some disks cannot
+            DISK.flush_folder(folder)
 
 
 def next_free(parent: Path, stem: str) -> Path:
@@ -241,19 +256,21 @@ def _refuse_another(
             f"{dataset.folder}: not the dataset {folder} was trained on (its SHA-256 is {dataset.manifest_hash[:12]}…, "
             f"was {before[:12]}…); give the right one with --data"
         )
-    if found.images_seen >= config.images:
+    if found.images_seen >= config.images and _finished(folder, found.images_seen):
         raise LimnerError(f"{folder}: already at {found.images_seen} images; to go on, ask for more with --kimg")
     return changed
 
 
+def _finished(folder: Path, images_seen: int) -> bool:
+    """Whether the run came to its end there; one stopped while it measured at the end still has that to do."""
+    ends = [event for event in read_log(folder / "log.jsonl") if event["event"] == "end"]
+    return any(event["images"] >= images_seen and event.get("reason") == "finished" for event in ends)
+
+
 def _write_config(folder: Path, model_class: type[Model], config: TrainConfig[Any]) -> None:
     text = json.dumps(config_to_json(model_class.name, config), indent=2)
-    temporary = folder / f".config.json.tmp-{os.getpid()}"
-    try:
-        temporary.write_text(text + "\n", encoding="utf-8")
-        os.replace(temporary, folder / "config.json")
-    except OSError as error:
-        raise ResourceError(f"{folder}: config.json cannot be written ({error.strerror}); use another --out") from error
+    write_whole(folder / "config.json", (text + "\n").encode())
+    _flush_folders(folder)
 
 
 def _machine(world: World, trainer: Trainer) -> Mapping[str, Any]:
