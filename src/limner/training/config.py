@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from limner.errors import CheckpointError, LimnerError
+from limner.metrics.evaluate import check_metrics
 from limner.models import Model, find_model
 
 M = TypeVar("M")
@@ -92,11 +93,11 @@ class TrainConfig(Generic[M]):
     """also write TensorBoard files (needs limner[tensorboard])"""
 
     def check(self) -> None:
-        """Refuse values that make no sense, naming the field. (Not `__post_init__`: a parser would swallow the line.)"""
+        """Refuse values that make no sense, by name. (Not `__post_init__`: a parser would swallow the line.)"""
         for name in ("kimg", "tick_kimg", "sample_kimg", "checkpoint_kimg", "metrics_kimg"):
-            _require(self, name, getattr(self, name) > 0, "a number above 0")
+            _require(self, name, 0 < getattr(self, name) < math.inf, "a number above 0")
         for name in ("ema_half_life_kimg", "ema_rampup", "warmup_kimg", "decay_start_kimg"):
-            _require(self, name, getattr(self, name) >= 0, "a number not below 0")
+            _require(self, name, 0 <= getattr(self, name) < math.inf, "a number not below 0")
         for name in ("batch_size", "micro_batch", "resolution"):
             _require(self, name, getattr(self, name) is None or getattr(self, name) >= 1, "a whole number above 0")
         _require(self, "heads", self.heads >= 2, "at least 2")
@@ -104,6 +105,11 @@ class TrainConfig(Generic[M]):
         _require(self, "final_factor", 0 <= self.final_factor <= 1, "a share from 0 to 1")
         _require(self, "keep_checkpoints", self.keep_checkpoints >= 2, "at least 2")
         _require(self, "metrics_count", self.metrics_count >= 2, "at least 2")
+        if self.metrics:
+            check_metrics(self.metrics)
+        for field in dataclasses.fields(typing.cast(Any, self.model)):
+            value = getattr(self.model, field.name)
+            _require(self.model, field.name, not isinstance(value, float) or math.isfinite(value), "a finite number")
         ends = self.kimg * 1000
         if self.decay != "none" and self.decay_start_kimg * 1000 >= ends:
             raise LimnerError(
@@ -130,8 +136,8 @@ def config_to_json(name: str, config: TrainConfig[Any]) -> dict[str, Any]:
     """As kept in `config.json` and in every checkpoint."""
     facts = dataclasses.asdict(config)
     facts["data"] = None if config.data is None else str(config.data)
-    facts["metrics"] = list(config.metrics)
-    return {"model_name": name, **facts}
+    as_read: dict[str, Any] = json.loads(json.dumps({"model_name": name, **facts}))  # tuples have become lists
+    return as_read
 
 
 def config_from_json(facts: Mapping[str, Any], where: Path) -> tuple[type[Model], TrainConfig[Any]]:
@@ -233,6 +239,6 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
     raise LimnerError(f"{where} is {value!r}, expected {wanted}; put the old value back")
 
 
-def _require(config: TrainConfig[Any], name: str, good: bool, wanted: str) -> None:
+def _require(config: Any, name: str, good: bool, wanted: str) -> None:
     if not good:
         raise LimnerError(f"{name} is {getattr(config, name)}, expected {wanted}")
