@@ -35,6 +35,7 @@ from torch.utils.flop_counter import flop_registry
 from limner.data.dataset import Dataset
 from limner.data.loader import Loader
 from limner.data.writer import DatasetWriter
+from limner.layers.convolution import Convolution, TransposedConvolution
 from limner.models import DCGAN, WGANGP
 from limner.models.base import Model
 from limner.models.dcgan import DCGANConfig
@@ -85,8 +86,7 @@ class Plain:
 
     def __init__(self, work: Work, dataset: Dataset, bf16: bool) -> None:
         torch.manual_seed(0)
-        self.model = work.model()
-        self.average = work.model()
+        self.model, self.average = with_torch_layers(work.model()), with_torch_layers(work.model())
         self.batch_size, self.resolution, self.bf16 = work.batch_size, work.resolution, bf16
         self.loader = Loader(dataset, seed=0, device=CPU)
         self.rng = torch.Generator().manual_seed(0)
@@ -134,6 +134,16 @@ class Plain:
 
     def latents(self) -> Tensor:
         return self.model.latents.sample(self.batch_size, self.rng)
+
+
+def with_torch_layers(model: Model) -> Model:
+    """The same networks and weights, convolving with torch's own layers."""
+    for module in model.modules():
+        if isinstance(module, Convolution):
+            module.__class__ = nn.Conv2d
+        elif isinstance(module, TransposedConvolution):
+            module.__class__ = nn.ConvTranspose2d
+    return model
 
 
 def plain(work: Work, dataset: Dataset, bf16: bool) -> Callable[[], object]:

@@ -50,8 +50,10 @@ def state(trainer: Trainer) -> dict[str, Tensor]:
 
 
 def largest_difference(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
+    """Absolute, but relative to the largest entry of tensors (squared gradients) that go beyond 1."""
     assert a.keys() == b.keys()
-    return max(float((a[name].double() - b[name].double()).abs().max()) for name in a)
+    pairs = [(a[name].double(), b[name].double()) for name in a]
+    return max(float((x - y).abs().max() / x.abs().max().clamp_min(1)) for x, y in pairs)
 
 
 # --- gradients ----------------------------------------------------------------------------------------------------

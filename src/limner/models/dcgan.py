@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from limner.errors import LimnerError
 from limner.latents import NO_LABELS, AttributeRows, Gaussian, Labels, LatentSpace
 from limner.layers.batch_norm import BatchNorm
+from limner.layers.convolution import Convolution, TransposedConvolution
 from limner.models.base import Model, Phase
 from limner.optim import Adam
 from limner.types import Attributes, Batch, Images, Latents, Logits, Logs, Scalar
@@ -109,10 +110,15 @@ class Generator(nn.Module):
     ) -> None:
         super().__init__()
         channels = level_channels(width, resolution)[::-1]
-        layers: list[nn.Module] = [nn.ConvTranspose2d(latent_width, channels[0], 4, 1, 0, bias=False)]
+        layers: list[nn.Module] = [TransposedConvolution(latent_width, channels[0], 4, 1, 0, bias=False)]
         for before, after in itertools.pairwise(channels):
-            layers += [norm(before), nn.ReLU(), nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False)]
-        layers += [norm(channels[-1]), nn.ReLU(), nn.ConvTranspose2d(channels[-1], 3, 4, 2, 1, bias=False), nn.Tanh()]
+            layers += [norm(before), nn.ReLU(), TransposedConvolution(before, after, 4, 2, 1, bias=False)]
+        layers += [
+            norm(channels[-1]),
+            nn.ReLU(),
+            TransposedConvolution(channels[-1], 3, 4, 2, 1, bias=False),
+            nn.Tanh(),
+        ]
         self.layers = nn.Sequential(*layers)
         self.apply(initialize)
 
@@ -131,13 +137,13 @@ class Discriminator(nn.Module):
             raise LimnerError(
                 f"width {width} leaves no room for {attributes} attributes; take more than {attributes // 2}"
             )
-        self.first = nn.Conv2d(3, channels[0], 4, 2, 1)
+        self.first = Convolution(3, channels[0], 4, 2, 1)
         self.blocks = nn.ModuleList()
         for i, (before, after) in enumerate(itertools.pairwise(channels)):
             planes = attributes if i < len(channels) - 2 else 0
-            convolution = nn.Conv2d(before, after - planes, 4, 2, 1)
+            convolution = Convolution(before, after - planes, 4, 2, 1)
             self.blocks.append(nn.Sequential(convolution, norm(after - planes), nn.LeakyReLU(0.2)))
-        self.last = nn.Conv2d(channels[-1], 1, 4, 1, 0)
+        self.last = Convolution(channels[-1], 1, 4, 1, 0)
         self.apply(initialize)
 
     def forward(self, images: Images, attributes: Attributes | None = None) -> Logits:

@@ -1,0 +1,224 @@
+"""Convolutions that are quick to differentiate twice, and quick where the map is small.
+
+The same mathematics, parameters and names as `torch.nn.Conv2d` and `ConvTranspose2d`, which compute the second
+derivative that a gradient penalty needs as a convolution with the whole gradient map for its kernel. The three maps
+
+    y = x * w              convolve
+    x' = the gradient of <y', x * w> in x         spread
+    w' = the gradient of <y', x * w> in w         correlate
+
+are bilinear, and each one's derivatives are the other two; so derivatives of every order use well-made kernels (the
+idea of Karras et al. 2020, arXiv:2006.06676, `conv2d_gradfix` in their published code).
+
+On a CPU, where large kernels of weights meet a map of few pixels (512 channels at 4²), a matrix product of patches and
+weights is two to three times as fast as oneDNN's convolution, which then spends its time on reordering weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Geometry(NamedTuple):
+    """How a kernel moves over the image, pixels; the same along both sides."""
+
+    kernel: int
+    stride: int
+    padding: int
+
+
+class Convolution(nn.Conv2d):
+    """[n, c, h, w] → [n, c2, h2, w2]; square kernel, stride and zero padding."""
+
+    def __init__(self, before: int, after: int, kernel: int, stride: int, padding: int, bias: bool = True) -> None:
+        super().__init__(before, after, kernel, stride, padding, bias=bias)
+        self.geometry = Geometry(kernel, stride, padding)
+
+    def forward(self, input: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h2 w2"]:
+        x, weight = _as_autocast(input, self.weight)
+        return _with_bias(_Convolve.apply(x, weight, self.geometry), self.bias)
+
+
+class TransposedConvolution(nn.ConvTranspose2d):
+    """[n, c, h, w] → [n, c2, h2, w2]: what carries a gradient back through a convolution of c2 to c channels."""
+
+    def __init__(self, before: int, after: int, kernel: int, stride: int, padding: int, bias: bool = True) -> None:
+        super().__init__(before, after, kernel, stride, padding, bias=bias)
+        self.geometry = Geometry(kernel, stride, padding)
+
+    def forward(
+        self, input: Float[Tensor, "n c h w"], output_size: list[int] | None = None
+    ) -> Float[Tensor, "n c2 h2 w2"]:
+        x, weight = _as_autocast(input, self.weight)
+        sides = [
+            (side - 1) * self.geometry.stride - 2 * self.geometry.padding + self.geometry.kernel for side in x.shape[2:]
+        ]
+        return _with_bias(_Spread.apply(x, weight, self.geometry, (sides[0], sides[1])), self.bias)
+
+
+_inputs_only = False
+
+
+@contextmanager
+def input_gradients_only() -> Iterator[None]:
+    """Inside, going back through these layers leaves out their weights' gradients.
+
+    A gradient penalty takes the gradient in the images alone, and a Python function cannot see which were asked for.
+    """
+    global _inputs_only
+    before, _inputs_only = _inputs_only, True
+    try:
+        yield
+    finally:
+        _inputs_only = before
+
+
+def _as_autocast(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    kind = x.device.type
+    if not torch.is_autocast_enabled(kind):
+        return x, weight
+    dtype = torch.get_autocast_dtype(kind)
+    return x.to(dtype), weight.to(dtype)
+
+
+def _with_bias(x: Tensor, bias: Tensor | None) -> Tensor:
+    return x if bias is None else x + bias.to(x.dtype)[:, None, None]
+
+
+# --- three bilinear maps, each other's derivatives ----------------------------------------------------------------
+
+
+class _Convolve(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
+        context.save_for_backward(x, w)
+        context.geometry = geometry
+        return convolve(x, w, geometry)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (y,), (x, w) = gradients, context.saved_tensors
+        sides = (x.shape[2], x.shape[3])
+        return (
+            _Spread.apply(y, w, context.geometry, sides) if context.needs_input_grad[0] else None,
+            _Correlate.apply(x, y, context.geometry) if context.needs_input_grad[1] and not _inputs_only else None,
+            None,
+        )
+
+
+class _Spread(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, y: Tensor, w: Tensor, geometry: Geometry, sides: tuple[int, int]) -> Tensor:
+        context.save_for_backward(y, w)
+        context.geometry = geometry
+        return spread(y, w, geometry, sides)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (x,), (y, w) = gradients, context.saved_tensors
+        return (
+            _Convolve.apply(x, w, context.geometry) if context.needs_input_grad[0] else None,
+            _Correlate.apply(x, y, context.geometry) if context.needs_input_grad[1] and not _inputs_only else None,
+            None,
+            None,
+        )
+
+
+class _Correlate(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, x: Tensor, y: Tensor, geometry: Geometry) -> Tensor:
+        context.save_for_backward(x, y)
+        context.geometry = geometry
+        return correlate(x, y, geometry)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (w,), (x, y) = gradients, context.saved_tensors
+        sides = (x.shape[2], x.shape[3])
+        return (
+            _Spread.apply(y, w, context.geometry, sides) if context.needs_input_grad[0] else None,
+            _Convolve.apply(x, w, context.geometry) if context.needs_input_grad[1] else None,
+            None,
+        )
+
+
+def convolve(x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
+    """x [n, c, h, w] * w [c2, c, k, k] → [n, c2, h2, w2]."""
+    sides = [(side + 2 * geometry.padding - geometry.kernel) // geometry.stride + 1 for side in x.shape[2:]]
+    if not _product_pays(x, sides[0] * sides[1], 16):
+        return torch.conv2d(x, w, None, geometry.stride, geometry.padding)
+    patches = _patches(x, geometry)
+    return _from_rows(patches @ _weight_rows(w).T, len(x), sides)
+
+
+def spread(y: Tensor, w: Tensor, geometry: Geometry, sides: tuple[int, int]) -> Tensor:
+    """y [n, c2, h2, w2] → [n, c, h, w], the adjoint of `convolve` in x; `sides` are h and w."""
+    if not _product_pays(y, y.shape[2] * y.shape[3], 16) and not (y.device.type == "cpu" and w.shape[1] <= 4):
+        return _derivative(y.new_empty(()).expand(len(y), w.shape[1], *sides), y, w, geometry, 0)
+    return _gathered(_rows(y) @ _weight_rows(w), y, w, geometry, sides)
+
+
+def correlate(x: Tensor, y: Tensor, geometry: Geometry) -> Tensor:
+    """x [n, c, h, w], y [n, c2, h2, w2] → [c2, c, k, k], the adjoint of `convolve` in w."""
+    shape = (y.shape[1], x.shape[1], geometry.kernel, geometry.kernel)
+    if not _product_pays(y, y.shape[2] * y.shape[3], 64):
+        return _derivative(x, y, x.new_empty(()).expand(shape), geometry, 1)
+    rows = _rows(y).T @ _patches(x, geometry)
+    return rows.view(shape[0], shape[2], shape[3], shape[1]).permute(0, 3, 1, 2)
+
+
+def _derivative(x: Tensor, y: Tensor, w: Tensor, geometry: Geometry, which: int) -> Tensor:
+    stride, padding = [geometry.stride] * 2, [geometry.padding] * 2
+    wanted = [which == 0, which == 1, False]
+    made = torch.ops.aten.convolution_backward(y, x, w, None, stride, padding, [1, 1], False, [0, 0], 1, wanted)
+    return made[which]
+
+
+# --- as products of patches and weights ---------------------------------------------------------------------------
+
+
+def _product_pays(image: Tensor, positions: int, most: int) -> bool:
+    """Whether so few positions of the kernel meet so many weights that a product is quicker, on a CPU.
+
+    The limits were measured (docs/benchmarks.md): 4² positions for the image's side, 8² for the weights'.
+    """
+    return image.device.type == "cpu" and positions <= most
+
+
+def _patches(x: Tensor, geometry: Geometry) -> Float[Tensor, "p k"]:
+    """One row per position of the kernel: its pixels row by row, channels last."""
+    k, stride, padding = geometry
+    pixels = F.pad(x.permute(0, 2, 3, 1), (0, 0, padding, padding, padding, padding))
+    windows = pixels.unfold(1, k, stride).unfold(2, k, stride)  # [n, h2, w2, c, k, k]
+    return windows.permute(0, 1, 2, 4, 5, 3).reshape(-1, k * k * x.shape[1])
+
+
+def _gathered(patches: Tensor, y: Tensor, w: Tensor, geometry: Geometry, sides: tuple[int, int]) -> Tensor:
+    """The adjoint of `_patches`: every patch added where it was taken from."""
+    k, stride, padding = geometry
+    n, (height, width) = len(y), y.shape[2:]
+    rows = patches.view(n, height, width, k, k, -1)
+    pixels = patches.new_zeros(n, sides[0] + 2 * padding, sides[1] + 2 * padding, w.shape[1])
+    for i in range(k):
+        for j in range(k):
+            pixels[:, i : i + stride * height : stride, j : j + stride * width : stride] += rows[:, :, :, i, j]
+    return pixels[:, padding : padding + sides[0], padding : padding + sides[1]].permute(0, 3, 1, 2)
+
+
+def _rows(x: Tensor) -> Float[Tensor, "p c"]:
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
+def _from_rows(rows: Tensor, n: int, sides: list[int]) -> Tensor:
+    return rows.view(n, *sides, -1).permute(0, 3, 1, 2)
+
+
+def _weight_rows(w: Tensor) -> Float[Tensor, "c2 k"]:
+    return w.permute(0, 2, 3, 1).reshape(len(w), -1)

@@ -1,0 +1,97 @@
+"""Convolutions against torch's own: values and derivatives of two orders, both ways of computing them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from limner.layers import convolution
+from limner.layers.convolution import Convolution, TransposedConvolution, input_gradients_only
+
+GEOMETRIES = [(4, 2, 1, 8), (4, 1, 0, 4), (3, 1, 1, 5), (4, 2, 1, 34)]  # kernel, stride, padding, side
+
+
+def pair(transposed: bool, kernel: int, stride: int, padding: int) -> tuple[nn.Module, nn.Module]:
+    """Ours and torch's of the same weights, 3 channels to 5."""
+    torch.manual_seed(0)
+    ours = (TransposedConvolution if transposed else Convolution)(3, 5, kernel, stride, padding).double()
+    theirs = (nn.ConvTranspose2d if transposed else nn.Conv2d)(3, 5, kernel, stride, padding).double()
+    theirs.load_state_dict(ours.state_dict())
+    return ours, theirs
+
+
+def draw(side: int) -> Tensor:
+    return torch.randn(2, 3, side, side, dtype=torch.float64, requires_grad=True)
+
+
+@pytest.fixture(params=["as it chooses", "products", "convolutions"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param != "as it chooses":
+        monkeypatch.setattr(convolution, "_product_pays", lambda *arguments: request.param == "products")
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(("kernel", "stride", "padding", "side"), [*GEOMETRIES, (4, 1, 0, 1)])
+def test_values_and_two_derivatives_are_those_of_torch(
+    transposed: bool, kernel: int, stride: int, padding: int, side: int
+) -> None:
+    if not transposed and side < kernel:
+        pytest.skip("no position")
+    x = draw(side)
+    found = []
+    for layer in pair(transposed, kernel, stride, padding):
+        y = layer(x)
+        (slope,) = torch.autograd.grad(y.pow(3).sum(), x, create_graph=True)
+        slope.square().sum().backward()  # a penalty on the slope: needs derivatives of both derivatives
+        found.append([y, slope, x.grad, *(parameter.grad for parameter in layer.parameters())])
+        x.grad = None
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-10)
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("transposed", [False, True])
+def test_derivatives_are_those_of_finite_differences(transposed: bool) -> None:
+    layer, _ = pair(transposed, 4, 2, 1)
+    x, names = draw(4), ("weight", "bias")
+    parameters = [getattr(layer, name).detach().requires_grad_() for name in names]
+
+    def function(x: Tensor, *values: Tensor) -> Tensor:
+        return torch.func.functional_call(layer, dict(zip(names, values, strict=True)), x)
+
+    assert torch.autograd.gradcheck(function, (x, *parameters), fast_mode=True)
+    assert torch.autograd.gradgradcheck(function, (x, *parameters), fast_mode=True)
+
+
+def test_gradients_of_the_weights_are_left_out_where_only_inputs_count() -> None:
+    layer, _ = pair(False, 4, 2, 1)
+    x = draw(8)
+    with input_gradients_only():
+        (slope,) = torch.autograd.grad(layer(x).pow(3).sum(), x, create_graph=True)
+        layer(x).sum().backward()
+    assert layer.weight.grad is None
+    slope.square().sum().backward()
+    assert layer.weight.grad is not None, "the penalty on the slope still teaches the weights"
+
+
+def test_frozen_weights_get_no_gradient_and_pass_it_on() -> None:
+    layer, _ = pair(False, 4, 2, 1)
+    layer.requires_grad_(False)
+    x = draw(8)
+    layer(x).sum().backward()
+    assert layer.weight.grad is None
+    assert x.grad is not None
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_autocast_computes_in_bfloat16(transposed: bool) -> None:
+    layer, reference = (each.float() for each in pair(transposed, 4, 2, 1))
+    x = draw(8).detach().float()
+    with torch.autocast("cpu", torch.bfloat16):
+        ours, theirs = layer(x), reference(x)
+    assert ours.dtype == theirs.dtype == torch.bfloat16
+    torch.testing.assert_close(ours.float(), reference(x), rtol=0.05, atol=0.05)
+    ours.float().sum().backward()
+    assert layer.weight.grad.dtype == torch.float32
