@@ -25,6 +25,11 @@ def draw(side: int) -> Tensor:
     return torch.randn(2, 3, side, side, dtype=torch.float64, requires_grad=True)
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolution, "SMALL", 0)
+
+
 @pytest.fixture(params=["as it chooses", "products", "convolutions"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param != "as it chooses":
@@ -95,3 +100,11 @@ def test_autocast_computes_in_bfloat16(transposed: bool) -> None:
     torch.testing.assert_close(ours.float(), reference(x), rtol=0.05, atol=0.05)
     ours.float().sum().backward()
     assert layer.weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_small_ones_are_left_to_torch(transposed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, _ = pair(transposed, 4, 2, 1)
+    assert type(layer(draw(8)).grad_fn).__name__ == "AddBackward0"
+    monkeypatch.setattr(convolution, "SMALL", 2**22)
+    assert type(layer(draw(8)).grad_fn).__name__ == "ConvolutionBackward0"

@@ -42,6 +42,8 @@ class Convolution(nn.Conv2d):
         self.geometry = Geometry(kernel, stride, padding)
 
     def forward(self, input: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h2 w2"]:
+        if not _worth_it(input, self.weight, self.geometry.stride**2):
+            return super().forward(input)
         x, weight = _as_autocast(input, self.weight)
         return _with_bias(_Convolve.apply(x, weight, self.geometry), self.bias)
 
@@ -56,12 +58,17 @@ class TransposedConvolution(nn.ConvTranspose2d):
     def forward(
         self, input: Float[Tensor, "n c h w"], output_size: list[int] | None = None
     ) -> Float[Tensor, "n c2 h2 w2"]:
+        if output_size is not None or not _worth_it(input, self.weight, 1):
+            return super().forward(input, output_size)
         x, weight = _as_autocast(input, self.weight)
         sides = [
             (side - 1) * self.geometry.stride - 2 * self.geometry.padding + self.geometry.kernel for side in x.shape[2:]
         ]
         return _with_bias(_Spread.apply(x, weight, self.geometry, (sides[0], sides[1])), self.bias)
 
+
+SMALL = 2**22
+"""multiplications below which Python's overhead is more than what there is to gain"""
 
 _inputs_only = False
 
@@ -78,6 +85,12 @@ def input_gradients_only() -> Iterator[None]:
         yield
     finally:
         _inputs_only = before
+
+
+def _worth_it(x: Tensor, weight: Tensor, pixels_per_position: int) -> bool:
+    """On a GPU, cuDNN's own derivatives are as good and have less overhead."""
+    positions = len(x) * x.shape[2] * x.shape[3] // pixels_per_position
+    return x.device.type == "cpu" and positions * weight.numel() >= SMALL
 
 
 def _as_autocast(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
