@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from limner.data.dataset import Dataset, DatasetWriter
+from limner.data.dataset import Dataset
+from limner.data.writer import DatasetWriter
 
 BATCH = 64
 RESOLUTION = 64

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from limner.data import layout
-from limner.data.dataset import Dataset, DatasetWriter, open_dataset
+from limner.data.dataset import Dataset, open_dataset
+from limner.data.writer import DatasetWriter
 from limner.errors import DataError, LimnerError, ResourceError, RunLockedError
 
 
@@ -207,7 +208,7 @@ def test_two_writers_of_one_dataset(tmp_path: Path) -> None:
 
 def test_what_a_killed_writer_left_is_cleared_away(tmp_path: Path) -> None:
     code = (
-        "import os, numpy as np; from pathlib import Path; from limner.data.dataset import DatasetWriter\n"
+        "import os, numpy as np; from pathlib import Path; from limner.data.writer import DatasetWriter\n"
         f"w = DatasetWriter(Path({str(tmp_path / 'faces')!r}), name='x', count=4, resolution=64, crop='', resize='',"
         " source={})\n"
         "w.write(0, np.zeros((2, 64, 64, 3), np.uint8)); os.kill(os.getpid(), 9)"

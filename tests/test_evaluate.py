@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from limner.data.dataset import Dataset, DatasetWriter
+from limner.data.dataset import Dataset
+from limner.data.writer import DatasetWriter
 from limner.errors import DataError, DivergedError, LimnerError
 from limner.latents import Gaussian, LatentSpace
 from limner.metrics.card import Card, compare, read_card

@@ -1,4 +1,4 @@
-"""Open a dataset on disk (its layout: `limner.data.layout`); `DatasetWriter` writes one."""
+"""Open a dataset on disk (its layout: `limner.data.layout`); `limner.data.writer` writes one."""
 
 from __future__ import annotations
 
@@ -15,10 +15,7 @@ from typing import Any
 import numpy as np
 
 from limner.data import layout
-from limner.data.writer import DatasetWriter
 from limner.errors import DataError
-
-__all__ = ["Dataset", "DatasetWriter", "open_dataset"]
 
 _LARGEST_MANIFEST = 16 << 20
 

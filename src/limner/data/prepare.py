@@ -18,11 +18,12 @@ import tyro
 from limner.data import layout
 from limner.data.celeba import open_celeba
 from limner.data.crops import Crop, Resize
-from limner.data.dataset import Dataset, DatasetWriter
+from limner.data.dataset import Dataset
 from limner.data.decoding import Recipe, Square, squares
 from limner.data.faults import NOTES, PictureError, printable
 from limner.data.folder import open_folder, open_zip
 from limner.data.sources import Photos, Source
+from limner.data.writer import DatasetWriter
 from limner.errors import DataError, LimnerError, StoppedError
 
 SKIPPED_PER_MILLE = 1

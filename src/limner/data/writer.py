@@ -16,15 +16,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, Any, cast
 
 import numpy as np
 
 from limner.data import layout
+from limner.data.dataset import Dataset, open_dataset
 from limner.errors import DataError, LimnerError, ResourceError, RunLockedError
-
-if TYPE_CHECKING:
-    from limner.data.dataset import Dataset
 
 _LOCK = ".lock"
 
@@ -131,8 +129,6 @@ class DatasetWriter:
             source_files: (file, SHA-256) of each row.
             count: keep only the first so many rows (some files were skipped).
         """
-        from limner.data.dataset import open_dataset  # it imports this module
-
         self._shorten(self.count if count is None else count)
         if splits is None:
             splits = np.zeros(self.count, dtype=np.uint8)
