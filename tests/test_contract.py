@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from limner.errors import LimnerError
-from limner.latents import Labels
+from limner.latents import NO_LABELS, Labels
 from limner.models import MODELS, Model, Phase, find_model
 
 NAMES = list(MODELS)
@@ -16,7 +16,7 @@ LABELS = Labels(("Male", "Smiling", "Bald"), np.array([[1, 0, 1], [0, 1, 0], [0,
 SMALL = {"width": 8, "latent_dim": 6}
 
 
-def small(name: str, resolution: int = 16, labels: Labels = Labels()) -> Model:
+def small(name: str, resolution: int = 16, labels: Labels = NO_LABELS) -> Model:
     kind = MODELS[name].Config
     fields = {field.name for field in dataclasses.fields(kind)}
     torch.manual_seed(0)
@@ -24,7 +24,7 @@ def small(name: str, resolution: int = 16, labels: Labels = Labels()) -> Model:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("labels", [Labels(), LABELS], ids=["unconditional", "conditional"])
+@pytest.mark.parametrize("labels", [NO_LABELS, LABELS], ids=["unconditional", "conditional"])
 def test_generates_pictures_in_range(name, labels):
     for resolution in (16, 32, 64):
         model = small(name, resolution, labels).eval()
