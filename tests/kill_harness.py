@@ -15,6 +15,7 @@ import os
 import random
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -29,7 +30,8 @@ from torch import Tensor, nn
 
 from limner import checkpoint
 from limner.checkpoint import newest_checkpoint
-from limner.data.dataset import DatasetWriter, open_dataset
+from limner.data.dataset import open_dataset
+from limner.data.writer import DatasetWriter
 from limner.errors import LimnerError
 from limner.latents import Gaussian, Labels, LatentSpace
 from limner.layers.batch_norm import BatchNorm
@@ -176,9 +178,9 @@ def fork(work: Callable[[], Any], quiet: bool = True) -> int:
         torch.set_num_threads(1)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if quiet:
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, 1)
-            os.dup2(null, 2)
+            sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+            os.dup2(sys.stdout.fileno(), 1)
+            os.dup2(sys.stdout.fileno(), 2)
         work()
         code = DONE
     except LimnerError as error:
