@@ -152,13 +152,14 @@ class Recorder:
                     raise
                 self._warn(f"{error}; training goes on, but the next save that fails ends it")
                 return
-            self.failed_saves = self.rollbacks = 0
+            self.failed_saves = 0
             self._prune(path)
             self._write("checkpoint", file=f"checkpoints/{path.name}")
             if scheduled:
                 self._report()
 
         self.world.first_only(write)
+        self.rollbacks = 0  # on every process, so that all give up at the same one
 
     def _prune(self, newest: Path) -> None:
         try:
