@@ -15,7 +15,8 @@ from beartype._check.code import codemain
 if TYPE_CHECKING:
     from limner.data.dataset import Dataset
 
-# beartype draws which item of a list to check from Python's global generator, whose state runs keep and tests compare.
+# beartype draws which item of a list to check from Python's global generator, whose state runs keep and tests
+# compare.
 codemain.getrandbits = random.Random(0).getrandbits
 
 # Nothing of limner is imported above: from here on every annotated shape is checked when its function is called.
