@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 HERE = Path(__file__).parent
-BENCHMARKS = ("training_step", "start_up", "data_path", "metrics_cost", "heads_cost")
+BENCHMARKS = ("training_step", "convolutions", "start_up", "data_path", "metrics_cost", "heads_cost")
 QUICK: dict[str, Mapping[str, Any]] = {
     "training_step": {"quick": True, "memory": False},
     "start_up": {"repeats": 1},

@@ -165,7 +165,7 @@ class _Correlate(torch.autograd.Function):
 def convolve(x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
     """x [n, c, h, w] * w [c2, c, k, k] → [n, c2, h2, w2]."""
     sides = [(side + 2 * geometry.padding - geometry.kernel) // geometry.stride + 1 for side in x.shape[2:]]
-    if not _product_pays(x, sides[0] * sides[1], 16):
+    if not _product_pays("convolve", sides[0] * sides[1], x.shape[1]):
         return torch.conv2d(x, w, None, geometry.stride, geometry.padding)
     patches = _patches(x, geometry)
     return _from_rows(patches @ _weight_rows(w).T, len(x), sides)
@@ -173,7 +173,7 @@ def convolve(x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
 
 def spread(y: Tensor, w: Tensor, geometry: Geometry, sides: tuple[int, int]) -> Tensor:
     """y [n, c2, h2, w2] → [n, c, h, w], the adjoint of `convolve` in x; `sides` are h and w."""
-    if not _product_pays(y, y.shape[2] * y.shape[3], 16) and not (y.device.type == "cpu" and w.shape[1] <= 4):
+    if not _product_pays("spread", y.shape[2] * y.shape[3], w.shape[1]):
         return _derivative(y.new_empty(()).expand(len(y), w.shape[1], *sides), y, w, geometry, 0)
     return _gathered(_rows(y) @ _weight_rows(w), y, w, geometry, sides)
 
@@ -181,7 +181,7 @@ def spread(y: Tensor, w: Tensor, geometry: Geometry, sides: tuple[int, int]) -> 
 def correlate(x: Tensor, y: Tensor, geometry: Geometry) -> Tensor:
     """x [n, c, h, w], y [n, c2, h2, w2] → [c2, c, k, k], the adjoint of `convolve` in w."""
     shape = (y.shape[1], x.shape[1], geometry.kernel, geometry.kernel)
-    if not _product_pays(y, y.shape[2] * y.shape[3], 64):
+    if not _product_pays("correlate", y.shape[2] * y.shape[3], x.shape[1]):
         return _derivative(x, y, x.new_empty(()).expand(shape), geometry, 1)
     rows = _rows(y).T @ _patches(x, geometry)
     return rows.view(shape[0], shape[2], shape[3], shape[1]).permute(0, 3, 1, 2)
@@ -197,12 +197,13 @@ def _derivative(x: Tensor, y: Tensor, w: Tensor, geometry: Geometry, which: int)
 # --- as products of patches and weights ---------------------------------------------------------------------------
 
 
-def _product_pays(image: Tensor, positions: int, most: int) -> bool:
-    """Whether so few positions of the kernel meet so many weights that a product is quicker, on a CPU.
+MOST_POSITIONS = {"convolve": 16, "spread": 16, "correlate": 64}
+"""positions of the kernel in an image up to which a product is quicker (benchmarks/convolutions.py)"""
 
-    The limits were measured (docs/benchmarks.md): 4² positions for the image's side, 8² for the weights'.
-    """
-    return image.device.type == "cpu" and positions <= most
+
+def _product_pays(which: str, positions: int, channels: int) -> bool:
+    # oneDNN computes 16 channels where an image has 3.
+    return positions <= MOST_POSITIONS[which] or (which == "spread" and channels <= 4)
 
 
 def _patches(x: Tensor, geometry: Geometry) -> Float[Tensor, "p k"]:
