@@ -20,7 +20,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -240,7 +239,7 @@ def _row(work: Work, dataset: Dataset, bf16: bool, peak: float, quick: bool, mem
     images = work.batch_size * (5 if work.name == "wgan-gp 5+1" else 1)
     work_gflop = {way: gflop(step) for way, step in steps.items()}  # counts, and warms up
     seconds: dict[str, list[float]] = {way: [] for way in steps}
-    slow = bf16 and not _fast_bf16(CPU) or work.name == "wgan-gp 5+1"
+    slow = (bf16 and not _fast_bf16(CPU)) or work.name == "wgan-gp 5+1"
     for _ in range(1 if slow else 3):
         for way, step in steps.items():
             seconds[way].append(cpu_seconds(step))
@@ -260,12 +259,20 @@ def _row(work: Work, dataset: Dataset, bf16: bool, peak: float, quick: bool, mem
 def child(name: str, way: str, bf16: bool) -> None:
     torch.set_num_threads(1)
     work = next(work for work in (*WORKS, *QUICK) if work.name == name)
-    with tempfile.TemporaryDirectory() as folder, ExitStack():
+    with tempfile.TemporaryDirectory() as folder:
         step = WAYS[way](work, make_dataset(Path(folder) / "data"), bf16)
         step()
         step()
-    unit = 1e6 if sys.platform == "darwin" else 1e3
-    print(json.dumps({"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit}))
+    print(json.dumps({"peak_mb": own_peak_mb()}))
+
+
+def own_peak_mb() -> float:
+    """Most memory this process ever held; `ru_maxrss` on Linux would count the parent it was forked from as well."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1e3
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 def main() -> None:
