@@ -58,7 +58,7 @@ def measure() -> list[dict[str, object]]:
             for way, pays in (("convolution", False), ("product", True)):
                 with mock.patch.object(convolution, "_product_pays", lambda *arguments, pays=pays: pays):
                     row[f"{way}, ms"] = milliseconds(work)
-            pays = convolution._product_pays(name, y.shape[2] * y.shape[3], before)
+            pays = convolution._product_pays(name, y.shape[2] * y.shape[3])
             row["chosen"] = "product" if pays else "convolution"
             rows.append(row)
     return rows

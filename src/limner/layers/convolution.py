@@ -165,7 +165,7 @@ class _Correlate(torch.autograd.Function):
 def convolve(x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
     """x [n, c, h, w] * w [c2, c, k, k] → [n, c2, h2, w2]."""
     sides = [(side + 2 * geometry.padding - geometry.kernel) // geometry.stride + 1 for side in x.shape[2:]]
-    if not _product_pays("convolve", sides[0] * sides[1], x.shape[1]):
+    if not _product_pays("convolve", sides[0] * sides[1]):
         return torch.conv2d(x, w, None, geometry.stride, geometry.padding)
     patches = _patches(x, geometry)
     return _from_rows(patches @ _weight_rows(w).T, len(x), sides)
@@ -173,7 +173,7 @@ def convolve(x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
 
 def spread(y: Tensor, w: Tensor, geometry: Geometry, sides: tuple[int, int]) -> Tensor:
     """y [n, c2, h2, w2] → [n, c, h, w], the adjoint of `convolve` in x; `sides` are h and w."""
-    if not _product_pays("spread", y.shape[2] * y.shape[3], w.shape[1]):
+    if not _product_pays("spread", y.shape[2] * y.shape[3]):
         return _derivative(y.new_empty(()).expand(len(y), w.shape[1], *sides), y, w, geometry, 0)
     return _gathered(_rows(y) @ _weight_rows(w), y, w, geometry, sides)
 
@@ -181,7 +181,7 @@ def spread(y: Tensor, w: Tensor, geometry: Geometry, sides: tuple[int, int]) -> 
 def correlate(x: Tensor, y: Tensor, geometry: Geometry) -> Tensor:
     """x [n, c, h, w], y [n, c2, h2, w2] → [c2, c, k, k], the adjoint of `convolve` in w."""
     shape = (y.shape[1], x.shape[1], geometry.kernel, geometry.kernel)
-    if not _product_pays("correlate", y.shape[2] * y.shape[3], x.shape[1]):
+    if not _product_pays("correlate", y.shape[2] * y.shape[3]):
         return _derivative(x, y, x.new_empty(()).expand(shape), geometry, 1)
     rows = _rows(y).T @ _patches(x, geometry)
     return rows.view(shape[0], shape[2], shape[3], shape[1]).permute(0, 3, 1, 2)
@@ -201,9 +201,8 @@ MOST_POSITIONS = {"convolve": 16, "spread": 16, "correlate": 64}
 """positions of the kernel in an image up to which a product is quicker (benchmarks/convolutions.py)"""
 
 
-def _product_pays(which: str, positions: int, channels: int) -> bool:
-    # oneDNN computes 16 channels where an image has 3.
-    return positions <= MOST_POSITIONS[which] or (which == "spread" and channels <= 4)
+def _product_pays(which: str, positions: int) -> bool:
+    return positions <= MOST_POSITIONS[which]
 
 
 def _patches(x: Tensor, geometry: Geometry) -> Float[Tensor, "p k"]:
