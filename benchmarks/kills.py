@@ -45,7 +45,7 @@ from limner.training.trainer import Trainer
 
 RESULT = Path(__file__).parent / "results" / "kills.json"
 COLUMNS = ("kills", "runs", "temp_open", "lost", "unreadable", "not_exact", "most_iterations_redone")
-ITERATIONS = 8
+ITERATIONS = 10
 
 
 def main() -> int:
@@ -128,7 +128,7 @@ def measure(name: str, kind: str, work: Callable[[Tally], None]) -> dict[str, An
     work(tally)
     row = {"model": name, "kind": kind, **asdict(tally), "seconds": round(time.monotonic() - began, 1)}
     if name == "dcgan" and kind == "random time":
-        titles = [column.replace("_", " ").replace("most ", "") for column in COLUMNS]
+        titles = [column.replace("_", " ").removeprefix("most iterations ") for column in COLUMNS]
         print(f"{'model':10} {'killed at':20} " + " ".join(f"{title:>10}" for title in [*titles, "seconds"]))
     print(f"{name:10} {kind:20} " + " ".join(f"{row[column]:10}" for column in (*COLUMNS, "seconds")), flush=True)
     return row
