@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import json
 import os
 import random
@@ -225,11 +226,35 @@ def test_killed_right_after_a_rollback(root: Path, dataset: Path, name: str) -> 
     assert_clean(tally)
 
 
+def test_a_rollback_outlives_its_process(root: Path, dataset: Path) -> None:
+    """The fault is gone when the run is gone on with; what was decided after it must not be."""
+    place = root / "outlives"
+    place.mkdir()
+    shutil.copytree(dataset, place / "dataset")
+    sound, tally = Trials("restless", place, iterations=5), Tally()
+    folder, whole = sound.folder("killed"), sound.folder("whole")
+    spoil = functools.partial(diverging, 2 * sound.images_an_iteration)
+    sound.succeed(whole, spoil)
+    assert final_digest(whole) != sound.reference
+
+    def spoil_and_kill() -> None:
+        spoil()
+        kill_in_loss("judge", 3 * kill_harness.steps_of("restless"))
+
+    assert sound.killed(folder, spoil_and_kill, tally)
+    assert read_events(folder / "log.jsonl")[-2]["event"] == "rollback"
+    sound.succeed(folder)
+    assert final_digest(folder) == final_digest(whole)
+
+
 def test_killed_in_its_last_measurement_a_run_can_still_finish(trials: dict[str, Trials]) -> None:
     one, tally = trials["dcgan"], Tally()
     folder = one.folder("end")
-    assert one.killed(folder, lambda: kill_in(recorder.Recorder, "_look", 3), tally)
-    assert read_log(folder / "log.jsonl")[-1]["event"] != "end"
+    assert one.killed(folder, lambda: kill_in(recorder.Recorder, "_look", 4), tally)
+    saved = newest_checkpoint(folder / "checkpoints", pytest.fail)
+    assert saved is not None
+    assert saved.images_seen == one.config.images
+    assert read_log(folder / "log.jsonl")[-1]["event"] == "checkpoint"
     one.succeed(folder)
     assert read_log(folder / "log.jsonl")[-1]["reason"] == "finished"
     assert wait(fork(lambda: one.attempt(folder))) == 2, "and then it is done"
