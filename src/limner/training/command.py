@@ -21,7 +21,16 @@ M = TypeVar("M")
 
 QUICK_START: tuple[type[Model], TrainConfig[Any]] = (
     DCGAN,
-    TrainConfig(model=DCGANConfig(width=64), kimg=200.0, batch_size=64, sample_kimg=10.0, metrics_kimg=50.0),
+    TrainConfig(
+        model=DCGANConfig(width=48, learning_rate=3e-4),
+        kimg=85.0,
+        batch_size=16,
+        decay="cosine",
+        decay_start_kimg=40.0,
+        sample_kimg=5.0,
+        checkpoint_kimg=20.0,
+        metrics_kimg=40.0,
+    ),
 )
 """What `limner train` alone does: the model and settings whose heads were best after five minutes on two cores."""
 
