@@ -131,6 +131,17 @@ def test_train_sample_evaluate_resume_end_to_end(capsys, tiny_dataset, tmp_path)
     assert "limner resume" in err
 
 
+def test_runs_are_numbered_under_runs(capsys, tiny_dataset, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = ["--width", "4", "--latent-dim", "4", "--batch-size", "8", "--kimg", "0.016", "--metrics-count", "16"]
+    for number in ("001", "002"):
+        code, out, err = run(capsys, "train", "dcgan", "--data", str(tiny_dataset.folder), "--resolution", "16", *small)
+        assert code == 0, err
+        name = tiny_dataset.name.removesuffix("-16")
+        assert f"runs/dcgan-{name}-16-{number}" in out
+        assert (tmp_path / "runs" / f"dcgan-{name}-16-{number}" / "report.html").exists()
+
+
 def test_conditional_training_from_the_command_line(capsys, tiny_dataset, tmp_path):
     names = tiny_dataset.attribute_names
     code, _, err = train(capsys, tiny_dataset, tmp_path / "run", "--attributes", ",".join(names[:2]))

@@ -162,7 +162,7 @@ def _fast_bf16(device: torch.device) -> bool:
 def _make_folder(
     model_class: type[Model], config: TrainConfig[Any], dataset: Dataset, out: Path | None, world: World
 ) -> Path:
-    folder = out or next_free(Path("runs"), f"{model_class.name}-{dataset.name}-{config.resolution}")
+    folder = out or next_free(Path("runs"), _stem(model_class, dataset, config.resolution))
     folder = Path(world.share_text(str(folder)))
     if not world.is_first:
         return folder
@@ -188,6 +188,11 @@ def _flush_folders(*folders: Path) -> None:
     for folder in folders:
         with contextlib.suppress(OSError):  # one we may not read was not made here, and some disks cannot
             DISK.flush_folder(folder)
+
+
+def _stem(model_class: type[Model], dataset: Dataset, resolution: int | None) -> str:
+    side = f"-{resolution}"
+    return f"{model_class.name}-{dataset.name.removesuffix(side)}{side}"
 
 
 def next_free(parent: Path, stem: str) -> Path:
