@@ -290,3 +290,22 @@ def test_without_a_checkpoint_to_go_back_to_it_says_so(dataset: Path, tmp_path: 
         recorder.Recorder.roll_back = lost  # type: ignore[method-assign]
 
     assert train("dcgan", dataset, folder, lose_all) == 4
+
+
+def test_weights_that_begin_not_finite_end_the_run_at_once(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_class = MODELS["dcgan"]
+    config = tiny_config("dcgan", dataset, 2)
+    made = run._make_trainer
+
+    def spoilt(*arguments: Any) -> Trainer:
+        one = made(*arguments)
+        with torch.no_grad():
+            next(one.model.parameters()).fill_(float("nan"))
+        return one
+
+    monkeypatch.setattr(run, "_make_trainer", spoilt)
+    with pytest.raises(DivergedError, match="initialization"):
+        run.train(model_class, config, tmp_path / "run")
+    assert list_checkpoints(tmp_path / "run" / "checkpoints") == []

@@ -86,7 +86,10 @@ class Recorder:
     def begin(self, machine: Mapping[str, Any]) -> None:
         """The state before the first step, so that a rollback or a kill always finds a checkpoint; and its pictures."""
         self._write("start", **machine)
-        self.save(scheduled=False)
+        try:
+            self.save(scheduled=False)
+        except NotFiniteError as error:
+            raise DivergedError(f"{error}: the model starts with such weights; mend its initialization") from error
         stopped = self._asked_to_stop() or self._look(True, False)
         if stopped:
             self._stop(stopped)
