@@ -92,7 +92,9 @@ def test_learning_rate_schedules_are_functions_of_images():
     assert [linear.learning_rate_factor(n) for n in (0, 50_000, 75_000, 100_000, 120_000)] == pytest.approx(
         [1, 1, 0.6, 0.2, 0.2]
     )
-    cosine = config(kimg=100.0, decay="cosine")
+    half_way = config(kimg=100.0, decay="linear")
+    assert [half_way.learning_rate_factor(n) for n in (50_000, 75_000, 100_000)] == pytest.approx([1, 0.5, 0])
+    cosine = config(kimg=100.0, decay="cosine", decay_start_kimg=0.0)
     assert [cosine.learning_rate_factor(n) for n in (0, 50_000, 100_000)] == pytest.approx([1, 0.5, 0])
 
 

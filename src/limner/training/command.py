@@ -26,7 +26,6 @@ QUICK_START: tuple[type[Model], TrainConfig[Any]] = (
         kimg=85.0,
         batch_size=16,
         decay="cosine",
-        decay_start_kimg=40.0,
         sample_kimg=5.0,
         checkpoint_kimg=20.0,
         metrics_kimg=40.0,

@@ -71,8 +71,8 @@ class TrainConfig(Generic[M]):
     """the learning rate rises from 0 over this long"""
     decay: Literal["none", "linear", "cosine"] = "none"
     """how the learning rate falls from `decay_start_kimg` to the end of the run"""
-    decay_start_kimg: float = 0.0
-    """see `decay`"""
+    decay_start_kimg: float | None = None
+    """see `decay`; by default half-way through the run"""
     final_factor: float = 0.0
     """share of the learning rate left at the end of a decay"""
     tick_kimg: float = 1.0
@@ -97,7 +97,8 @@ class TrainConfig(Generic[M]):
         for name in ("kimg", "tick_kimg", "sample_kimg", "checkpoint_kimg", "metrics_kimg"):
             _require(self, name, 0 < getattr(self, name) < math.inf, "a number above 0")
         for name in ("ema_half_life_kimg", "ema_rampup", "warmup_kimg", "decay_start_kimg"):
-            _require(self, name, 0 <= getattr(self, name) < math.inf, "a number not below 0")
+            value = getattr(self, name)
+            _require(self, name, value is None or 0 <= value < math.inf, "a number not below 0")
         for name in ("batch_size", "micro_batch", "resolution"):
             _require(self, name, getattr(self, name) is None or getattr(self, name) >= 1, "a whole number above 0")
         _require(self, "heads", self.heads >= 2, "at least 2")
@@ -111,9 +112,9 @@ class TrainConfig(Generic[M]):
             value = getattr(self.model, field.name)
             _require(self.model, field.name, not isinstance(value, float) or math.isfinite(value), "a finite number")
         ends = self.kimg * 1000
-        if self.decay != "none" and self.decay_start_kimg * 1000 >= ends:
+        if self.decay != "none" and self.decay_start_images >= ends:
             raise LimnerError(
-                f"decay_start_kimg is {self.decay_start_kimg:g}; it must come before the end at {self.kimg:g}"
+                f"decay_start_kimg is {self.decay_start_kimg}; it must come before the end at {self.kimg:g}"
             )
 
     @property
@@ -121,10 +122,15 @@ class TrainConfig(Generic[M]):
         """Images to show in all."""
         return round(self.kimg * 1000)
 
+    @property
+    def decay_start_images(self) -> float:
+        """Where the learning rate begins to fall."""
+        return 1000 * (self.kimg / 2 if self.decay_start_kimg is None else self.decay_start_kimg)
+
     def learning_rate_factor(self, images_seen: int) -> float:
         """What every learning rate is multiplied by: a pure function of the images seen."""
         factor = min(1.0, images_seen / (self.warmup_kimg * 1000)) if self.warmup_kimg > 0 else 1.0
-        start, end = self.decay_start_kimg * 1000, self.kimg * 1000
+        start, end = self.decay_start_images, self.kimg * 1000
         if self.decay == "none" or images_seen <= start:
             return factor
         way = min(1.0, (images_seen - start) / (end - start))
