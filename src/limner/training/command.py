@@ -22,9 +22,9 @@ M = TypeVar("M")
 QUICK_START: tuple[type[Model], TrainConfig[Any]] = (
     DCGAN,
     TrainConfig(
-        model=DCGANConfig(width=48, learning_rate=3e-4),
-        kimg=85.0,
-        batch_size=16,
+        model=DCGANConfig(width=48, learning_rate=6e-4),
+        kimg=72.0,
+        batch_size=32,
         decay="cosine",
         sample_kimg=5.0,
         checkpoint_kimg=20.0,
