@@ -37,10 +37,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from kill_harness import TINY, Tally, Trials
+from kill_harness import KNOWN, TINY, Tally, Trials, restless_is_known
 from limner import __version__, checkpoint
 from limner.latents import Labels
-from limner.models import MODELS
 from limner.training.trainer import Trainer
 
 RESULT = Path(__file__).parent / "results" / "kills.json"
@@ -57,7 +56,7 @@ def main() -> int:
     torch.set_num_threads(1)
     began = time.monotonic()
     memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as place:
+    with restless_is_known(), tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as place:
         rows = [row for name in TINY for row in kill_model(name, Path(place), chosen.kills, chosen.seed)]
         controls = kill_faulty_writers(Path(place), chosen.seed)
     minutes = (time.monotonic() - began) / 60
@@ -72,7 +71,7 @@ def main() -> int:
 def kill_model(name: str, root: Path, kills: int, seed: int) -> list[dict[str, Any]]:
     """The three kinds of kills for one model."""
     one, rng = Trials(name, root, ITERATIONS), random.Random(f"{name} {seed}")
-    phases = MODELS[name](one.config.model, 16, Labels()).phases()
+    phases = KNOWN[name](one.config.model, 16, Labels()).phases()
 
     def everywhere(tally: Tally) -> None:
         for phase in phases:

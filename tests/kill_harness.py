@@ -18,7 +18,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,18 @@ class Restless(Model):
         return self.generator(latents).tanh().view(-1, 3, self.resolution, self.resolution)
 
 
-MODELS.setdefault("restless", Restless)  # in the test's process only
+KNOWN: dict[str, type[Model]] = {**MODELS, "restless": Restless}
+
+
+@contextmanager
+def restless_is_known() -> Iterator[None]:
+    """Inside, the model made for these tests is in the list, and so can be resumed by its name."""
+    MODELS["restless"] = Restless
+    try:
+        yield
+    finally:
+        del MODELS["restless"]
+
 
 TINY: Mapping[str, dict[str, Any]] = {
     "dcgan": {"latent_dim": 6, "width": 4},
@@ -132,7 +144,7 @@ def tiny_config(name: str, dataset: Path, iterations: int = 8, **settings: Any) 
     """So many iterations with a checkpoint, a tick and a move of every schedule in each."""
     kimg = iterations * steps_of(name) * BATCH / 1000
     base: TrainConfig[Any] = TrainConfig(
-        model=MODELS[name].Config(**TINY[name]),
+        model=KNOWN[name].Config(**TINY[name]),
         data=dataset,
         resolution=16,
         kimg=kimg,
@@ -161,8 +173,8 @@ def warm_up() -> None:
         dataset = open_dataset(make_dataset(Path(place) / "dataset"))
         for name in TINY:
             config = tiny_config(name, dataset.folder)
-            run._make_trainer(MODELS[name], config, dataset, World()).iteration()
-            recorder.generate(MODELS[name](config.model, 16, Labels()).eval(), torch.randn(2, 6), torch.device("cpu"))
+            run._make_trainer(KNOWN[name], config, dataset, World()).iteration()
+            recorder.generate(KNOWN[name](config.model, 16, Labels()).eval(), torch.randn(2, 6), torch.device("cpu"))
 
 
 # --- children -----------------------------------------------------------------------------------------------------
@@ -212,7 +224,7 @@ def go(folder: Path, name: str, config: TrainConfig[Any]) -> None:
     if (folder / "config.json").exists():
         run.resume(folder, *read_config(folder / "config.json"))
     else:
-        run.train(MODELS[name], config, folder)
+        run.train(KNOWN[name], config, folder)
 
 
 def without_report() -> None:
@@ -442,7 +454,7 @@ class Trials:
     def kill_in_every_iteration(self, phase: str, step: int, tally: Tally) -> None:
         """One run whose first process dies in its first iteration and every other in its second: each redoes one."""
         folder = self.folder(f"{phase}-{step}")
-        steps = next(p.steps for p in MODELS[self.name](self.config.model, 16, Labels()).phases() if p.name == phase)
+        steps = next(p.steps for p in KNOWN[self.name](self.config.model, 16, Labels()).phases() if p.name == phase)
         at = step
         while self.killed(folder, functools.partial(kill_in_loss, phase, at), tally):
             at = step + steps

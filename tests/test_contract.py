@@ -129,7 +129,7 @@ def test_the_papers_dcgan_has_1024_channels_at_4_pixels():
 def test_initial_weights_have_the_papers_spread():
     torch.manual_seed(0)
     dcgan = MODELS["dcgan"](MODELS["dcgan"].Config(width=32), 32)
-    weight = dcgan.generator.layers[3].weight
+    weight = dcgan.generator.layers[3].weight.detach()
     assert float(weight.std()) == pytest.approx(0.02, rel=0.02)
     assert float(weight.mean()) == pytest.approx(0.0, abs=2e-4)
 

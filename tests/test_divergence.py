@@ -11,11 +11,10 @@ import pytest
 import torch
 
 import kill_harness
-from kill_harness import BATCH, fork, make_dataset, tiny_config, wait
+from kill_harness import BATCH, KNOWN, fork, make_dataset, restless_is_known, tiny_config, wait
 from limner.checkpoint import list_checkpoints, newest_checkpoint, read_checkpoint
 from limner.data.dataset import open_dataset
 from limner.errors import DivergedError
-from limner.models import MODELS
 from limner.training import recorder, run, trainer
 from limner.training.distributed import World
 from limner.training.log import read_events
@@ -26,6 +25,12 @@ PHASES = {"dcgan": "discriminator", "wgan-gp": "critic", "restless": "judge"}
 BAD = {"NaN": float("nan"), "infinity": float("inf")}
 ITERATION = 3
 """the one, counted from 0, that goes wrong"""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _restless() -> Iterator[None]:
+    with restless_is_known():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +151,7 @@ def test_no_step_is_taken_with_numbers_that_are_not_finite(dataset: Path, name: 
     for phase in (PHASES[name], "generator"):
         if (phase, site) == ("generator", "batch"):
             continue  # no generator's loss looks at the reals
-        one = run._make_trainer(MODELS[name], tiny_config(name, dataset), open_dataset(dataset), World())
+        one = run._make_trainer(KNOWN[name], tiny_config(name, dataset), open_dataset(dataset), World())
         for _ in range(ITERATION):
             one.iteration()
         before = watched_weights()
@@ -295,7 +300,7 @@ def test_without_a_checkpoint_to_go_back_to_it_says_so(dataset: Path, tmp_path: 
 def test_weights_that_begin_not_finite_end_the_run_at_once(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model_class = MODELS["dcgan"]
+    model_class = KNOWN["dcgan"]
     config = tiny_config("dcgan", dataset, 2)
     made = run._make_trainer
 

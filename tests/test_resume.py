@@ -11,7 +11,7 @@ import random
 import shutil
 import signal
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from kill_harness import (
     BATCH,
     DATASET_IMAGES,
     DONE,
+    KNOWN,
     Tally,
     Trials,
     die,
@@ -36,6 +37,7 @@ from kill_harness import (
     kill_in,
     kill_in_loss,
     make_dataset,
+    restless_is_known,
     tiny_config,
     wait,
 )
@@ -43,7 +45,6 @@ from limner import checkpoint
 from limner.checkpoint import checkpoint_name, list_checkpoints, newest_checkpoint, read_checkpoint, write_checkpoint
 from limner.data.dataset import open_dataset
 from limner.errors import CheckpointError, LimnerError, ResourceError
-from limner.models import MODELS
 from limner.training import config as config_module
 from limner.training import recorder, run, trainer
 from limner.training.config import SAFE_FIELDS, TrainConfig, config_to_json, refuse_changes
@@ -54,6 +55,12 @@ from limner.training.randomness import capture_states
 from limner.training.trainer import Trainer
 
 NAMES = ("dcgan", "wgan-gp", "restless")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _restless() -> Iterator[None]:
+    with restless_is_known():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -267,7 +274,7 @@ def test_killed_in_its_last_measurement_a_run_can_still_finish(trials: dict[str,
 
 def make(name: str, dataset: Path, iterations: int = 6, **settings: Any) -> Trainer:
     config = tiny_config(name, dataset, iterations, **settings)
-    return run._make_trainer(MODELS[name], config, open_dataset(dataset), World())
+    return run._make_trainer(KNOWN[name], config, open_dataset(dataset), World())
 
 
 def train_to(one: Trainer, iterations: int) -> str:
@@ -642,7 +649,7 @@ def other_value(value: Any, hint: Any) -> Any:
 
 
 def _unsafe_fields() -> list[tuple[str, str]]:
-    fields = [(name, f"model.{field.name}") for name in NAMES for field in dataclasses.fields(MODELS[name].Config)]
+    fields = [(name, f"model.{field.name}") for name in NAMES for field in dataclasses.fields(KNOWN[name].Config)]
     own = [field.name for field in dataclasses.fields(TrainConfig) if field.name not in (*SAFE_FIELDS, "model")]
     return fields + [("dcgan", name) for name in own]
 
@@ -674,7 +681,7 @@ def test_a_setting_that_shapes_the_weights_must_stay(
         path: path.stat().st_mtime_ns for path in half[name].rglob("*") if path.name not in (".lock", "checkpoints")
     }
     with pytest.raises(CheckpointError) as caught:
-        run.resume(half[name], MODELS[name], changed)
+        run.resume(half[name], KNOWN[name], changed)
     assert f"{field}: {old} → {new}" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert all(path.stat().st_mtime_ns == at for path, at in files.items() if path.is_file())
@@ -695,7 +702,7 @@ def test_settings_that_do_not_are_changed_and_logged(root: Path, dataset: Path) 
     longer = Trials("restless", place, iterations=8, **plain)
     config = tiny_config("restless", place / "dataset", iterations=4, **plain)
     folder = place / "changed"
-    assert wait(fork(lambda: run.train(MODELS["restless"], config, folder))) == DONE
+    assert wait(fork(lambda: run.train(KNOWN["restless"], config, folder))) == DONE
     shutil.copytree(dataset, place / "moved")
     new: dict[str, Any] = {
         "data": place / "moved",
@@ -712,7 +719,7 @@ def test_settings_that_do_not_are_changed_and_logged(root: Path, dataset: Path) 
     }
     assert {*new} - {"kimg"} == SAFE_FIELDS
     changed = dataclasses.replace(config, **new)
-    assert wait(fork(lambda: run.resume(folder, MODELS["restless"], changed))) == DONE
+    assert wait(fork(lambda: run.resume(folder, KNOWN["restless"], changed))) == DONE
     events = read_events(folder / "log.jsonl")
     notes = next(event for event in events if event["event"] == "resume")["changed"]
     for field in {*new} - {"tensorboard", "device" if new["device"] == "cpu" else ""}:
@@ -747,17 +754,17 @@ def test_another_dataset_is_refused(trials: dict[str, Trials], half: dict[str, P
     other = make_dataset(tmp_path / "other", seed=1)
     changed = dataclasses.replace(trials["dcgan"].config, data=other)
     with pytest.raises(CheckpointError, match=rf"{other}: not the dataset .*SHA-256.*--data"):
-        run.resume(half["dcgan"], MODELS["dcgan"], changed)
+        run.resume(half["dcgan"], KNOWN["dcgan"], changed)
 
 
 def test_another_model_is_refused(trials: dict[str, Trials], half: dict[str, Path]) -> None:
     with pytest.raises(CheckpointError, match="model_name: dcgan → wgan-gp"):
-        run.resume(half["dcgan"], MODELS["wgan-gp"], trials["wgan-gp"].config)
+        run.resume(half["dcgan"], KNOWN["wgan-gp"], trials["wgan-gp"].config)
 
 
 def test_training_over_a_run_is_refused(trials: dict[str, Trials], half: dict[str, Path]) -> None:
     with pytest.raises(LimnerError, match="there is a run already"):
-        run.train(MODELS["dcgan"], trials["dcgan"].config, half["dcgan"])
+        run.train(KNOWN["dcgan"], trials["dcgan"].config, half["dcgan"])
 
 
 def test_of_two_that_begin_one_run_the_later_sees_it_even_when_the_first_is_done(
@@ -774,7 +781,7 @@ def test_of_two_that_begin_one_run_the_later_sees_it_even_when_the_first_is_done
 
     monkeypatch.setattr(run, "_make_folder", slow)
     with pytest.raises(LimnerError, match="there is a run already"):
-        run.train(MODELS["restless"], one.config, tmp_path / "both")
+        run.train(KNOWN["restless"], one.config, tmp_path / "both")
     assert final_digest(tmp_path / "both") == one.reference
 
 

@@ -9,14 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import kill_harness
-from kill_harness import DONE, Tally, Trials, fork, make_dataset, wait
+from kill_harness import DONE, Tally, Trials, fork, make_dataset, restless_is_known, wait
 from limner import checkpoint
 from limner.checkpoint import newest_checkpoint
 from limner.metrics import evaluate
@@ -26,6 +26,12 @@ from limner.training.signals import StopRequested, StopSignals
 from limner.training.trainer import Trainer
 
 LIMNER = [str(Path(sys.executable).parent / "limner")]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _restless() -> Iterator[None]:
+    with restless_is_known():
+        yield
 
 
 @pytest.fixture(scope="module")
