@@ -41,9 +41,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    # PyTorch's threads wait for each other by spinning long, which slows a small step tenfold as soon as another
-    # program runs; not spinning at all costs a third when nothing does.
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         return _run(words)
     except LimnerError as error:
