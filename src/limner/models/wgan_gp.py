@@ -8,7 +8,7 @@ penalty on the norm of its gradient at points between reals x and fakes x~:
 The generator minimizes -E[D(G(z))] (algorithm 1, line 12), once for every `critic_steps` critic updates.
 
 Departures from the paper:
-- The networks are DCGAN's, which section 4 names among those the loss was tried on, with layer norm in the critic as
+- The networks are DCGAN's, one of the architectures of the paper's experiments, with layer norm in the critic as
   section 4 advises ("no critic batch normalization"); `critic_norm` chooses others.
 - Conditional on attributes as DCGAN here is; the penalty is taken at the reals' own attributes.
 """

@@ -25,7 +25,8 @@ class WeightAverage:
     def decay(self, images_seen: int, images: int) -> float:
         """The share kept when `images` more images end at `images_seen`.
 
-        Early on the half-life is at most `rampup` x the images seen (Karras et al. 2020, arXiv:2006.06676, appendix C),
+        Early on the half-life is at most `rampup` x the images seen (as in the published code of
+        Karras et al. 2020, arXiv:2006.06676),
         so that the first pictures are not those of the untrained network. A half-life of 0 keeps nothing.
         """
         half_life = self.half_life_kimg * 1000

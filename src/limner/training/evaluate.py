@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
+from rich.console import Console
+from rich.table import Table
 
 from limner.data.dataset import open_dataset
 from limner.errors import LimnerError
@@ -42,9 +44,6 @@ def evaluate(
         seed: of latents, of the choice of reals, and of what the metrics draw.
         device: auto, cpu, cuda, cuda:1 ….
     """
-    from rich.console import Console
-    from rich.table import Table
-
     if not run.is_dir():
         raise LimnerError(f"{run}: not a run's folder; give the folder that `limner train` printed")
     _, config = read_config(run / "config.json")
@@ -61,6 +60,12 @@ def evaluate(
         images_seen=model.checkpoint.images_seen,  # type: ignore[union-attr, arg-type]
         model_name=model.name,
     )
+    _keep(run, cards, folder, split)
+    return cards
+
+
+def _keep(run: Path, cards: list[Card], folder: Path, split: str) -> None:
+    """The cards in the run's folder, its log and its report, and on the screen."""
     table = Table("metric", "value", "against", "weights", "images seen")
     with RunLog(run / "log.jsonl") as log:
         for card in cards:
@@ -68,7 +73,6 @@ def evaluate(
             card.write(path)
             log.write("metric", card.images_seen or 0, name=card.name, value=card.value, file=f"metrics/{path.name}")
             against = f"{folder.name}, {card.count_reals} of {split}"
-            table.add_row(card.name, f"{card.value:.4g}", against, weights, f"{card.images_seen:,}")
+            table.add_row(card.name, f"{card.value:.4g}", against, card.weights, f"{card.images_seen:,}")
     write_report(run)
     Console().print(table)
-    return cards
