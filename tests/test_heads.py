@@ -17,16 +17,17 @@ from limner.errors import LimnerError, ResourceError
 from limner.heads import default_heads, make_heads, render_head
 from limner.heads.dress import dress
 from limner.heads.geometry import aim_camera, head_rotation
+from limner.heads.looks import HAIR_COLOURS
 from limner.heads.make import split_of
 from limner.heads.pack import load_pack
-from limner.heads.person import ATTRIBUTE_NAMES, HAIR_COLOURS, sample_person
+from limner.heads.person import ATTRIBUTE_NAMES, sample_person
 from limner.heads.raster import FAR, nearest, rasterise
 from limner.heads.render import draw
 from limner.heads.wardrobe import average_head, garment
 
 
 def _people(count: int):  # type: ignore[no-untyped-def]
-    return [sample_person(load_pack(), 0, index, math.radians(45)) for index in range(count)]
+    return [sample_person(load_pack(), 0, index, 0, math.radians(45)) for index in range(count)]
 
 
 def test_same_seed_and_index_draw_the_same_bytes():
@@ -66,7 +67,7 @@ def test_dataset_records_image_labels_and_pose_of_each_head(tmp_path: Path):
 
 
 def test_yaw_is_uniform_within_its_range():
-    yaws = np.degrees([sample_person(load_pack(), 0, i, math.radians(30)).shot.yaw for i in range(400)])
+    yaws = np.degrees([sample_person(load_pack(), 0, i, 0, math.radians(30)).shot.yaw for i in range(400)])
     assert np.abs(yaws).max() <= 30
     assert np.histogram(yaws, 4, (-30, 30))[0].min() > 70  # 100 expected in each quarter
     assert render_head(0, 0, 16, yaw_range=0.0).pose[0] == 0
@@ -169,7 +170,7 @@ def test_mirrored_yaw_draws_another_picture_and_a_mirrored_person_the_mirror_ima
     straight = draw(change(mirrored=False), 32).astype(int)
     turned = draw(change(mirrored=False, shot=shot), 32).astype(int)
     assert np.abs(straight - turned).mean() > 10
-    assert np.abs(straight - turned[:, ::-1]).mean() < 2
+    assert np.abs(straight - turned[:, ::-1]).mean() < 4  # no head is quite symmetric
 
 
 def test_labels_are_consistent_with_what_is_drawn():

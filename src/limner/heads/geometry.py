@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from limner.heads.person import Shot
+from limner.heads.shot import Shot
 
 FRAME_HALF_HEIGHT = 1.32  # decimetres of the head's plane that reach from the picture's middle to its edge
 EYES_ABOVE_MIDDLE = 0.14  # decimetres

@@ -25,7 +25,7 @@ from limner.errors import LimnerError, ResourceError, RunLockedError
 from limner.heads.person import ATTRIBUTE_NAMES
 from limner.heads.render import check_settings, render_head
 
-RENDERER_VERSION = 1
+RENDERER_VERSION = 2
 """goes up when the same (seed, index) draws another picture; names the cache and stands in each dataset"""
 DEFAULT_YAW_RANGE = 45.0
 _LARGEST_COUNT = 10_000_000

@@ -14,8 +14,9 @@ from limner.errors import LimnerError
 from limner.heads.dress import dress
 from limner.heads.geometry import aim_camera
 from limner.heads.pack import load_pack
-from limner.heads.person import Person, Shot, sample_person
+from limner.heads.person import Person, sample_person
 from limner.heads.raster import FAR, Fragments, nearest, rasterise
+from limner.heads.shot import Shot
 from limner.heads.surfaces import Surface
 
 SAMPLES_PER_PIXEL_SIDE = 2
@@ -35,22 +36,23 @@ class Head:
     pose: tuple[float, float, float]
 
 
-def render_head(seed: int, index: int, resolution: int, yaw_range: float = 45.0) -> Head:
-    """Head number `index` of the set `seed`: the same bytes on every call.
+def render_head(seed: int, index: int, resolution: int, yaw_range: float = 45.0, view: int = 0) -> Head:
+    """Person number `index` of the set `seed`: the same bytes on every call.
 
     Args:
         seed: Number of the set, 0 or more.
-        index: Number of the head within it, 0 or more.
+        index: Number of the person within it, 0 or more.
         resolution: Side of the picture, 16 to 512 pixels.
         yaw_range: Degrees the head may be turned to either side, 0 to 90.
+        view: Number of the picture of this person, 0 or more.
 
     Raises:
         LimnerError: A value is out of its range.
     """
     check_settings(seed, resolution, yaw_range)
-    if index < 0:
-        raise LimnerError(f"index {index}: must be 0 or more")
-    person = sample_person(load_pack(), seed, index, math.radians(yaw_range))
+    if index < 0 or view < 0:
+        raise LimnerError(f"index {index}, view {view}: must be 0 or more")
+    person = sample_person(load_pack(), seed, index, view, math.radians(yaw_range))
     shot = person.shot
     return Head(draw(person, resolution), person.attributes, (shot.yaw, shot.pitch, shot.roll))
 

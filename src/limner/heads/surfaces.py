@@ -8,8 +8,13 @@ import numpy as np
 
 from limner.heads.geometry import dot, head_rotation, normalised
 from limner.heads.pack import Mesh
-from limner.heads.person import Shot
 from limner.heads.raster import Fragments
+from limner.heads.shot import Shot
+
+
+def linear(colour: np.ndarray) -> np.ndarray:
+    """An sRGB colour (3,) as linear light (3, 1)."""
+    return np.square(colour).astype(np.float32)[:, None]
 
 
 @dataclass(frozen=True)
