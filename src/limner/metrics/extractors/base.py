@@ -1,4 +1,4 @@
-"""What a feature extractor is to the metrics: a network with a name, the hash of its weights and its own resize rule."""
+"""What a feature extractor is to the metrics: a network with a name, its weights' hash and its own resize rule."""
 
 from __future__ import annotations
 
