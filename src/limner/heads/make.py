@@ -21,6 +21,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from limner.cache import cache_folder
 from limner.errors import LimnerError, ResourceError, RunLockedError
 from limner.heads.person import ATTRIBUTE_NAMES
 from limner.heads.render import check_settings, render_head
@@ -85,15 +86,6 @@ def default_heads(resolution: int, count: int) -> Path:
             if not (folder / "dataset.json").is_file():  # else another process finished it just now
                 raise
     return folder
-
-
-def cache_folder() -> Path:
-    """Where limner keeps what it can make again."""
-    if own := os.environ.get("LIMNER_CACHE"):
-        return Path(own)
-    if shared := os.environ.get("XDG_CACHE_HOME"):
-        return Path(shared) / "limner"
-    return Path.home() / ".cache" / "limner"
 
 
 def split_of(index: np.ndarray) -> np.ndarray:
