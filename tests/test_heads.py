@@ -167,8 +167,8 @@ def test_mirrored_yaw_draws_another_picture_and_a_mirrored_person_the_mirror_ima
             "glow": (1 - person.shot.glow[0], person.shot.glow[1]),
         }
     )
-    straight = draw(change(mirrored=False), 32).astype(int)
-    turned = draw(change(mirrored=False, shot=shot), 32).astype(int)
+    straight = draw(change(mirrored=False), 32).image.astype(int)
+    turned = draw(change(mirrored=False, shot=shot), 32).image.astype(int)
     assert np.abs(straight - turned).mean() > 10
     assert np.abs(straight - turned[:, ::-1]).mean() < 4  # no head is quite symmetric
 

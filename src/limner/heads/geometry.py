@@ -127,18 +127,20 @@ class Camera:
         return self.rotation[2]
 
 
-def aim_camera(shot: Shot, eye_centre: np.ndarray, head_height: float, samples: int) -> Camera:
-    """A camera that keeps the face in the middle: `eye_centre` (3,) between the eyes, `head_height` in decimetres."""
+def aim_camera(shot: Shot, eye_centre: np.ndarray, head_height: float, samples: int, frame: float = 1.0) -> Camera:
+    """A camera that keeps the face in the middle: `eye_centre` (3,) between the eyes, `head_height` in decimetres.
+
+    `frame` times as much is shown along each axis as in the standard picture, from the same distance.
+    """
     rotation = head_rotation(shot.yaw, shot.pitch, shot.roll)
     pivot = np.array([0, eye_centre[1] - EYES_ABOVE_MIDDLE, eye_centre[2] - AXIS_BEHIND_EYES], np.float32)
     half_angle = shot.field_of_view / 2
-    distance = FRAME_HALF_HEIGHT / math.tan(half_angle)
     followed = FACE_FOLLOWED * AXIS_BEHIND_EYES * math.sin(shot.yaw) / (2 * FRAME_HALF_HEIGHT)
     return Camera(
         rotation=rotation,
         pivot=pivot,
         magnification=shot.zoom * REFERENCE_HEAD_HEIGHT / head_height,
-        distance=distance,
-        focal_length=samples / 2 / math.tan(half_angle),
-        centre=(samples * (0.5 + shot.shift[0] - followed), samples * (0.5 + shot.shift[1])),
+        distance=FRAME_HALF_HEIGHT / math.tan(half_angle),
+        focal_length=samples / 2 / math.tan(half_angle) / frame,
+        centre=(samples * (0.5 + (shot.shift[0] - followed) / frame), samples * (0.5 + shot.shift[1] / frame)),
     )

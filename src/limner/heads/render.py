@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from limner.errors import LimnerError
-from limner.heads.dress import dress
-from limner.heads.geometry import aim_camera
+from limner.heads.dress import Outfit, dress
+from limner.heads.geometry import Camera, aim_camera
 from limner.heads.pack import load_pack
 from limner.heads.person import Person, sample_person
 from limner.heads.raster import FAR, Fragments, nearest, rasterise
@@ -36,6 +36,23 @@ class Head:
     pose: tuple[float, float, float]
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """A picture with what it was drawn from: image uint8 (r, r, 3) RGB, `camera` (in samples) and `outfit` as drawn,
+    before the picture was turned round where `mirrored`.
+    """
+
+    image: np.ndarray
+    camera: Camera
+    outfit: Outfit
+    mirrored: bool
+
+    def locate(self, points: np.ndarray) -> np.ndarray:
+        """Where points (3, n) of the head are in the picture: (n, 2), x right, y down, as fractions of its side."""
+        column, row, _ = self.camera.project(points) / np.float32(len(self.image) * SAMPLES_PER_PIXEL_SIDE)
+        return np.stack([1 - column if self.mirrored else column, row], 1)
+
+
 def render_head(seed: int, index: int, resolution: int, yaw_range: float = 45.0, view: int = 0) -> Head:
     """Person number `index` of the set `seed`: the same bytes on every call.
 
@@ -54,7 +71,7 @@ def render_head(seed: int, index: int, resolution: int, yaw_range: float = 45.0,
         raise LimnerError(f"index {index}, view {view}: must be 0 or more")
     person = sample_person(load_pack(), seed, index, view, math.radians(yaw_range))
     shot = person.shot
-    return Head(draw(person, resolution), person.attributes, (shot.yaw, shot.pitch, shot.roll))
+    return Head(draw(person, resolution).image, person.attributes, (shot.yaw, shot.pitch, shot.roll))
 
 
 def check_settings(seed: int, resolution: int, yaw_range: float) -> None:
@@ -70,13 +87,28 @@ def check_settings(seed: int, resolution: int, yaw_range: float) -> None:
         raise LimnerError(f"seed {seed}: must be 0 or more")
 
 
-def draw(person: Person, resolution: int) -> np.ndarray:
-    """The picture (r, r, 3) uint8 of a person."""
+def draw(person: Person, resolution: int, frame: float = 1.0) -> Drawing:
+    """The picture of a person, and what it was drawn from.
+
+    Args:
+        person: Whom to draw.
+        resolution: Side of the picture in pixels.
+        frame: How many times as much is shown, along each axis, as in the standard picture around the same middle.
+    """
     samples = resolution * SAMPLES_PER_PIXEL_SIDE
     shot = _mirrored(person.shot) if person.mirrored else person.shot
     outfit = dress(load_pack(), person, shot)
-    camera = aim_camera(shot, outfit.eye_centre, outfit.head_height, samples)
+    camera = aim_camera(shot, outfit.eye_centre, outfit.head_height, samples, frame)
     light = _backdrop(shot, samples)
+    _paint(light, outfit, camera, samples)
+    image = _develop(light, resolution)
+    if person.mirrored:
+        image = np.ascontiguousarray(image[:, ::-1])
+    return Drawing(image, camera, outfit, person.mirrored)
+
+
+def _paint(light: np.ndarray, outfit: Outfit, camera: Camera, samples: int) -> None:
+    """Put what the camera sees of the outfit into `light` (3, samples²)."""
     depths = np.full(samples * samples, FAR, np.float32)
     layers = [
         (surface, rasterise(camera.project(surface.vertices), surface.mesh.triangles, samples, cull=surface.cull))
@@ -87,8 +119,6 @@ def draw(person: Person, resolution: int) -> np.ndarray:
         light[:, fragments.sample] = surface.shade(fragments)
     for surface, fragments in [(s, f) for s, f in layers if s.decal]:
         _blend_decal(light, depths, surface, fragments)
-    image = _develop(light, resolution)
-    return np.ascontiguousarray(image[:, ::-1]) if person.mirrored else image
 
 
 def _mirrored(shot: Shot) -> Shot:
