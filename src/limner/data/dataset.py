@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from limner.data import layout
+from limner.data.rows import ROW_ARRAYS
 from limner.errors import DataError
 
 _LARGEST_MANIFEST = 16 << 20
@@ -74,11 +75,25 @@ class Dataset:
 
     def attributes(self) -> np.ndarray | None:
         """(n, a) uint8 of 0 and 1, columns in the order of `attribute_names`; None where not known."""
-        return self._optional("attributes.npy", np.uint8, (self.count, len(self.attribute_names)))
+        return self._known("attributes")
 
     def pose(self) -> np.ndarray | None:
         """(n, 3) float32: yaw, pitch, roll in radians; None where not known."""
-        return self._optional("pose.npy", np.float32, (self.count, 3))
+        return self._known("pose")
+
+    def identity(self) -> np.ndarray | None:
+        """(n,) int64: rows of one person have one number; None where not known."""
+        return self._known("identity")
+
+    def landmarks(self) -> np.ndarray | None:
+        """(n, 5, 2) float32: `layout.LANDMARKS`, x right and y down as fractions of the side (outside 0 … 1 where out
+        of the picture); None where not known.
+        """
+        return self._known("landmarks")
+
+    def light(self) -> np.ndarray | None:
+        """(n, 3) float32: unit direction to the light, x right, y up, z to the camera; None where not known."""
+        return self._known("light")
 
     def indices(self, split: str) -> np.ndarray:
         """Rows of a split ("train", "valid", "test" or "all"), int64, ascending."""
@@ -119,8 +134,10 @@ class Dataset:
             self._arrays[name] = _map_array(self.folder / name, dtype, shape)
         return self._arrays[name]
 
-    def _optional(self, name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray | None:
-        return self._array(name, dtype, shape) if name in self.files else None
+    def _known(self, name: str) -> np.ndarray | None:
+        array, file = ROW_ARRAYS[name], f"{name}.npy"
+        shape = array.shape(self.count, len(self.attribute_names))
+        return self._array(file, array.dtype, shape) if file in self.files else None
 
     def _decode(self, resolution: int, rows: np.ndarray) -> np.ndarray:
         path = self.folder / layout.images_file(resolution)
@@ -239,8 +256,8 @@ def _check_files(dataset: Dataset, split_counts: dict[str, int]) -> None:
             dataset.images(resolution)
         else:
             _check_index(dataset, resolution)
-    dataset.attributes()
-    dataset.pose()
+    for name in ROW_ARRAYS:
+        dataset._known(name)
     for split in layout.SPLITS:
         found = len(dataset.indices(split))
         if found != split_counts[split]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,7 @@ from limner.data.dataset import Dataset, open_dataset
 
 
 def info(dataset: Annotated[Path, tyro.conf.Positional]) -> None:
-    """Say what a dataset holds: images, resolutions, crop, splits, attributes, pose, source.
+    """Say what a dataset holds: images, resolutions, crop, splits, attributes, pose, people, landmarks, light, source.
 
     Args:
         dataset: the folder.
@@ -38,16 +39,32 @@ def _facts(data: Dataset) -> Table:
     table.add_row("crop", data.crop)
     table.add_row("resize", data.resize)
     table.add_row("splits", ", ".join(f"{split} {len(data.indices(split)):,}" for split in layout.SPLITS))
-    pose = data.pose()
-    if pose is not None:
-        low, high = np.degrees(pose.min(axis=0)), np.degrees(pose.max(axis=0))
-        ranges = zip(("yaw", "pitch", "roll"), low, high, strict=True)
-        table.add_row("pose", ", ".join(f"{name} {a:.0f}° to {b:.0f}°" for name, a, b in ranges))
+    for what, known in _known(data):
+        table.add_row(what, known)
     for key, value in data.source.items():
         if value not in ("", [], {}, 0):
             table.add_row(f"source: {key}", value if isinstance(value, str) else json.dumps(value))
     table.add_row("manifest", data.manifest_hash)
     return table
+
+
+def _known(data: Dataset) -> Iterator[tuple[str, str]]:
+    """What the arrays beside the images say, each in a line."""
+    if (pose := data.pose()) is not None:
+        low, high = np.degrees(pose.min(axis=0)), np.degrees(pose.max(axis=0))
+        ranges = zip(("yaw", "pitch", "roll"), low, high, strict=True)
+        yield "pose", ", ".join(f"{name} {a:.0f}° to {b:.0f}°" for name, a, b in ranges)
+    if (identity := data.identity()) is not None:
+        _, pictures = np.unique(identity, return_counts=True)
+        each = f"{pictures.min()}" if pictures.min() == pictures.max() else f"{pictures.min()} to {pictures.max()}"
+        yield "identity", f"{len(pictures):,} people, {each} pictures of each"
+    if (landmarks := data.landmarks()) is not None:
+        inside = ((landmarks >= 0) & (landmarks <= 1)).all(axis=(1, 2)).mean()
+        yield "landmarks", f"{', '.join(layout.LANDMARKS)}; all in the picture in {inside:.1%} of the images"
+    if (light := data.light()) is not None:
+        sideways, height = np.degrees(np.arctan2(light[:, 0], light[:, 2])), np.degrees(np.arcsin(light[:, 1]))
+        aside = f"{sideways.min():.0f}° to {sideways.max():.0f}° aside"
+        yield "light", f"{aside}, {height.min():.0f}° to {height.max():.0f}° high"
 
 
 def _attributes(data: Dataset) -> list[Table]:

@@ -9,6 +9,9 @@ A dataset is a folder::
     splits.npy              uint8 (n,): 0 train, 1 valid, 2 test
     attributes.npy          uint8 (n, a) of 0 and 1, where known
     pose.npy                float32 (n, 3) yaw, pitch, roll in radians, where known
+    identity.npy            int64 (n,), rows of one person have one number, where known
+    landmarks.npy           float32 (n, 5, 2), LANDMARKS as fractions of the side, x right and y down, where known
+    light.npy               float32 (n, 3) unit direction to the light: x right, y up, z to the camera, where known
     sources.csv             file and SHA-256 of the photo each row was made from, where made from files
 
 PNG for the encoded levels because it is lossless: the pyramid below stays the exact mean of the level above, and no
@@ -27,6 +30,8 @@ from PIL import Image
 FORMAT = "limner-dataset-1"
 MANIFEST = "dataset.json"
 SPLITS = ("train", "valid", "test")
+LANDMARKS = ("left eye", "right eye", "nose", "left mouth corner", "right mouth corner")
+"""in CelebA's order; left and right as seen in the picture of somebody who faces the camera"""
 SMALLEST = 4
 LARGEST_RAW = 256
 LARGEST = 1024

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Literal, cast
 
 import numpy as np
@@ -22,9 +19,10 @@ from limner.data.dataset import Dataset
 from limner.data.decoding import Recipe, Square, squares
 from limner.data.faults import NOTES, PictureError, printable
 from limner.data.folder import open_folder, open_zip
+from limner.data.partial import stopped_by_sigterm
 from limner.data.sources import Photos, Source
 from limner.data.writer import DatasetWriter
-from limner.errors import DataError, LimnerError, StoppedError
+from limner.errors import DataError, LimnerError
 
 SKIPPED_PER_MILLE = 1
 """with `bad_files="skip"`: most files in a thousand that may be left out (but always one)"""
@@ -73,7 +71,7 @@ def prepare(
         source=description,
         attribute_names=opened.attribute_names if opened.attributes else (),
     )
-    with _stopped_by_sigterm(dest), writer, closing(squares(recipe, workers)) as done:
+    with stopped_by_sigterm(dest), writer, closing(squares(recipe, workers)) as done:
         tally = _write(writer, done, bad_files, len(opened.photos.names))
         splits, rule = _splits(opened, tally.files, valid_fraction, test_fraction)
         description.update(tally.describe(), split=rule)
@@ -189,20 +187,3 @@ def _say_done(dataset: Dataset, tally: Tally) -> None:
     if tally.duplicates():
         first, second = map(printable, tally.first_duplicate())
         print(f"  {tally.duplicates():,} files are copies of another, such as {second} of {first}; all were kept")
-
-
-@contextmanager
-def _stopped_by_sigterm(dest: Path) -> Iterator[None]:
-    """SIGTERM becomes an exception, so that what was written is removed."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise StoppedError(f"{dest}: stopped by a signal; nothing was kept, prepare it again", number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -1,30 +1,24 @@
-"""Write a dataset: all of it or nothing.
-
-Everything goes to `DEST.partial`; only when the last byte is on the disk is the folder renamed to `DEST`. A crash, a
-kill or a full disk leaves no `DEST`, and what is left of `DEST.partial` is removed by the next writer.
-"""
+"""Write a dataset: all of it or nothing (`limner.data.partial` says how)."""
 
 from __future__ import annotations
 
 import csv
-import errno
 import io
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import numpy as np
 
 from limner.data import layout
 from limner.data.dataset import Dataset, open_dataset
-from limner.errors import DataError, LimnerError, ResourceError, RunLockedError
-
-_LOCK = ".lock"
+from limner.data.partial import PartialFolder, sync
+from limner.data.rows import checked_rows
+from limner.errors import DataError, LimnerError
 
 
 class DatasetWriter:
@@ -65,7 +59,6 @@ class DatasetWriter:
         if count < 1:
             raise LimnerError(f"{folder}: a dataset of {count} images; it needs at least one")
         self.folder = folder
-        self.partial = folder.with_name(folder.name + ".partial")
         self.resolutions = layout.levels(resolution)
         self.count = count
         self._header: dict[str, object] = {"name": name, "source": source, "crop": crop, "resize": resize}
@@ -73,10 +66,9 @@ class DatasetWriter:
         self._written = np.zeros(count, dtype=bool)
         self._offsets: dict[int, list[int]] = {r: [0] for r in self.resolutions if r > layout.LARGEST_RAW}
         self._files: dict[int, IO[bytes]] = {}
-        self._lock: IO[str] | None = None
-        self._claim()
+        self._partial = PartialFolder(folder, "dataset")
         try:
-            self._check_space()
+            self._partial.require_space(self._bytes_needed())
             self._open_files()
         except BaseException:
             self.discard()
@@ -108,7 +100,7 @@ class DatasetWriter:
                     images = layout.halve(images)
                 self._write_level(resolution, start, images)
         except OSError as error:
-            raise self._storage_error(error) from error
+            raise self._partial.storage_error(error) from error
         self._written[start : start + len(images)] = True
 
     def finish(
@@ -116,6 +108,9 @@ class DatasetWriter:
         *,
         attributes: np.ndarray | None = None,
         pose: np.ndarray | None = None,
+        identity: np.ndarray | None = None,
+        landmarks: np.ndarray | None = None,
+        light: np.ndarray | None = None,
         splits: np.ndarray | None = None,
         source_files: Sequence[tuple[str, str]] | None = None,
         count: int | None = None,
@@ -125,6 +120,9 @@ class DatasetWriter:
         Args:
             attributes: (n, a) of 0 and 1, or bool.
             pose: (n, 3) yaw, pitch, roll in radians.
+            identity: (n,) integers from 0; rows of one person have one number.
+            landmarks: (n, 5, 2) `layout.LANDMARKS` as fractions of the side; outside 0 … 1 where out of the picture.
+            light: (n, 3) unit direction to the light: x right, y up, z to the camera.
             splits: (n,) 0 train, 1 valid, 2 test; all train when left out.
             source_files: (file, SHA-256) of each row.
             count: keep only the first so many rows (some files were skipped).
@@ -132,18 +130,16 @@ class DatasetWriter:
         self._shorten(self.count if count is None else count)
         if splits is None:
             splits = np.zeros(self.count, dtype=np.uint8)
-        if pose is not None and not np.isfinite(pose).all():
-            raise DataError(f"{self.folder}: pose has values that are not finite")
+        known = {"attributes": attributes, "pose": pose, "identity": identity, "landmarks": landmarks, "light": light}
         try:
-            self._save_rows("splits.npy", splits, np.uint8, (self.count,), len(layout.SPLITS))
-            self._save_rows("attributes.npy", attributes, np.uint8, (self.count, len(self._attribute_names)), 2)
-            self._save_rows("pose.npy", pose, np.float32, (self.count, 3), None)
+            for name, values in {"splits": splits, **known}.items():
+                self._save_rows(name, values)
             self._save_sources(source_files)
             self._close_images()
             self._save_manifest(splits)
-            self._publish()
+            self._partial.publish()
         except OSError as error:
-            raise self._storage_error(error) from error
+            raise self._partial.storage_error(error) from error
         return open_dataset(self.folder)
 
     def discard(self) -> None:
@@ -151,37 +147,16 @@ class DatasetWriter:
         for file in self._files.values():
             file.close()
         self._files.clear()
-        if self._lock is not None:
-            shutil.rmtree(self.partial, ignore_errors=True)
-            self._lock.close()
-            self._lock = None
+        self._partial.discard()
 
-    def _claim(self) -> None:
-        """Make `DEST.partial` ours, removing what a dead writer left there."""
-        if self.folder.is_symlink() or self.folder.is_file() or (self.folder.is_dir() and any(self.folder.iterdir())):
-            raise LimnerError(f"{self.folder}: already exists; name another folder, or remove this one first")
-        try:
-            self.partial.mkdir(parents=True, exist_ok=True)
-            self._lock = _take_lock(self.partial / _LOCK)
-            for entry in self.partial.iterdir():
-                if entry.name != _LOCK:
-                    shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-        except OSError as error:
-            raise self._storage_error(error) from error
-
-    def _check_space(self) -> None:
+    def _bytes_needed(self) -> int:
         raw = sum(r * r * 3 for r in self.resolutions if r <= layout.LARGEST_RAW)
         encoded = sum(r * r * 3 // 2 for r in self.resolutions if r > layout.LARGEST_RAW)  # PNG of a photo: about half
-        needed, free = self.count * (raw + encoded), shutil.disk_usage(self.partial).free
-        if needed > free:
-            raise ResourceError(
-                f"{self.folder}: needs {needed / 1e6:,.0f} MB, {free / 1e6:,.0f} MB free on its disk; "
-                "free some, name a folder on another disk, or choose a lower resolution"
-            )
+        return self.count * (raw + encoded)
 
     def _open_files(self) -> None:
         for r in self.resolutions:
-            file = self._files[r] = (self.partial / layout.images_file(r)).open("w+b")
+            file = self._files[r] = (self._partial.path / layout.images_file(r)).open("w+b")
             if r <= layout.LARGEST_RAW:
                 file.write(_npy_header((self.count, r, r, 3)))
 
@@ -220,42 +195,38 @@ class DatasetWriter:
             file.truncate(len(new) + count * r * r * 3)
         self.count = count
 
-    def _save_rows(
-        self, name: str, values: np.ndarray | None, dtype: type, shape: tuple[int, ...], limit: int | None
-    ) -> None:
+    def _save_rows(self, name: str, values: np.ndarray | None) -> None:
         if values is None:
             return
-        if values.shape != shape:
-            raise DataError(f"{self.folder}/{name}: got {values.shape}, expected {shape}")
-        if limit is not None and not np.isin(values, np.arange(limit)).all():
-            raise DataError(f"{self.folder}/{name}: has values other than 0 … {limit - 1}")
-        with (self.partial / name).open("wb") as file:
-            np.save(file, values.astype(dtype), allow_pickle=False)
-            _sync(file)
+        file_name = f"{name}.npy"
+        rows = checked_rows(f"{self.folder}/{file_name}", name, values, self.count, len(self._attribute_names))
+        with (self._partial.path / file_name).open("wb") as file:
+            np.save(file, rows, allow_pickle=False)
+            sync(file)
 
     def _save_sources(self, source_files: Sequence[tuple[str, str]] | None) -> None:
         if source_files is None:
             return
         if len(source_files) != self.count:
             raise DataError(f"{self.folder}/sources.csv: {len(source_files)} source files for {self.count} images")
-        with (self.partial / "sources.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        path = self._partial.path / "sources.csv"
+        with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             rows = csv.writer(file, lineterminator="\n")
             rows.writerow(("file", "sha256"))
             rows.writerows(source_files)
-            _sync(file)
+            sync(file)
 
     def _close_images(self) -> None:
         for resolution, offsets in self._offsets.items():
-            with (self.partial / layout.index_file(resolution)).open("wb") as file:
+            with (self._partial.path / layout.index_file(resolution)).open("wb") as file:
                 np.save(file, np.asarray(offsets, dtype=np.int64), allow_pickle=False)
-                _sync(file)
+                sync(file)
         for images in self._files.values():
-            _sync(images)
+            sync(images)
             images.close()
         self._files.clear()
 
     def _save_manifest(self, splits: np.ndarray) -> None:
-        names = sorted(p.name for p in self.partial.iterdir() if p.name != _LOCK)
         manifest: dict[str, object] = {
             "format": layout.FORMAT,
             **self._header,
@@ -265,28 +236,11 @@ class DatasetWriter:
             "encoded_resolutions": sorted(self._offsets),
             "splits": {split: int((splits == k).sum()) for k, split in enumerate(layout.SPLITS)},
             "attributes": list(self._attribute_names),
-            "files": {name: layout.sha256_file(self.partial / name) for name in names},
+            "files": {name: layout.sha256_file(self._partial.path / name) for name in self._partial.names()},
         }
-        with (self.partial / layout.MANIFEST).open("w", encoding="utf-8", newline="\n") as file:
+        with (self._partial.path / layout.MANIFEST).open("w", encoding="utf-8", newline="\n") as file:
             file.write(json.dumps(manifest, indent=1, allow_nan=False) + "\n")
-            _sync(file)
-
-    def _publish(self) -> None:
-        _sync_folder(self.partial)
-        if self.folder.is_dir():
-            self.folder.rmdir()  # empty, or `_claim` would have refused; if no longer, this raises
-        self.partial.rename(self.folder)
-        (self.folder / _LOCK).unlink(missing_ok=True)
-        _sync_folder(self.folder)
-        _sync_folder(self.folder.parent)
-        cast("IO[str]", self._lock).close()
-        self._lock = None
-
-    def _storage_error(self, error: OSError) -> LimnerError:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            free = shutil.disk_usage(self.folder.parent).free
-            return ResourceError(f"{self.folder}: the disk is full ({free / 1e6:,.0f} MB free); nothing was kept")
-        return ResourceError(f"{self.folder}: cannot be written ({error.strerror or error}: {error.filename})")
+            sync(file)
 
 
 def _npy_header(shape: tuple[int, ...]) -> bytes:
@@ -294,35 +248,3 @@ def _npy_header(shape: tuple[int, ...]) -> bytes:
     header: dict[str, Any] = {"descr": "|u1", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(buffer, header)
     return buffer.getvalue()
-
-
-def _sync(file: IO[Any]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows has no fsync of a folder
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _take_lock(path: Path) -> IO[str]:
-    """The lock is the kernel's, so it goes with its process, kill -9 included."""
-    file = path.open("a")
-    try:
-        import fcntl
-    except ImportError:  # Windows: an open file cannot be removed there, which keeps a second writer out
-        return file
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise RunLockedError(f"{path.parent}: another process is writing this dataset; wait for it") from None
-    except OSError:
-        pass  # a file system without locks
-    return file
