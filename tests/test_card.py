@@ -37,6 +37,7 @@ def card(**changes: Any) -> Card:
         "images_seen": 12345,
         "extractor": "inception",
         "extractor_sha256": "cd" * 32,
+        "extractor_resize": "clean",
     }
     return Card(**{**facts, **changes})
 
@@ -58,6 +59,9 @@ OTHER: dict[str, Any] = {
     "weights": "raw",
     "extractor": None,
     "extractor_sha256": "00" * 32,
+    "extractor_resize": "pytorch-fid",
+    "truncation": 0.7,
+    "attributes": "rows of the reals: Male",
     "code_version": "0.0.0",
 }
 
@@ -81,6 +85,31 @@ def test_the_count_stands_in_the_name_and_no_two_counts_share_one() -> None:
     assert card().name == "swd_2k"
     assert card().file_name == "images-000000012345-swd_2k-train-ema.json"
     assert card(images_seen=None, weights=None, split=None).file_name == "swd_2k.json"
+
+
+def test_the_extractor_stands_in_the_name_unless_it_is_inception() -> None:
+    assert display_name("fid", 10_000, "inception") == "fid_10k"
+    assert display_name("fd", 10_000, "probe") == "fd_probe_10k"
+    assert display_name("precision", 4999, "efficientnet-lite0") == "precision_efficientnet-lite0_4999"
+    made = card(metric="fd", extractor="probe")
+    assert (made.name, made.file_name) == ("fd_probe_2k", "images-000000012345-fd_probe_2k-train-ema.json")
+    assert card(metric="fid").name == "fid_2k"
+
+
+def test_a_card_of_the_first_format_is_read_and_compared_with_its_like(tmp_path: Path) -> None:
+    """Made before there were extractors, truncation and given attributes: it had none of them."""
+    path = tmp_path / "card.json"
+    today = card(extractor=None, extractor_sha256=None, extractor_resize=None)
+    today.write(path)
+    content = json.loads(path.read_text())
+    for name in ("extractor_resize", "truncation", "attributes"):
+        assert content.pop(name) is None
+    path.write_text(json.dumps({**content, "format": "limner-card-1"}))
+    assert read_card(path) == today
+    assert compare(read_card(path), today)["value"] == 0
+    path.write_text(json.dumps({**content, "format": "limner-card-2"}))
+    with pytest.raises(DataError, match="attributes: missing"):
+        read_card(path)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])

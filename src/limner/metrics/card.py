@@ -18,7 +18,10 @@ from typing import Any, TypeAlias, get_args, get_origin, get_type_hints
 
 from limner.errors import DataError, LimnerError, ResourceError
 
-FORMAT = "limner-card-1"
+FORMAT = "limner-card-2"
+_FIRST_FORMAT = "limner-card-1"
+_SINCE_2 = ("extractor_resize", "truncation", "attributes")
+"""fields that a card of the first format lacks: it was made without extractor, truncation and given attributes"""
 Setting: TypeAlias = str | int | float | bool
 
 SUBJECT = ("value", "values", "count_requested", "model", "images_seen")
@@ -35,6 +38,11 @@ class Measurement:
     settings: Mapping[str, Setting] = field(default_factory=dict)
     extractor: str | None = None
     extractor_sha256: str | None = None
+    extractor_resize: str | None = None
+    count_reals: int | None = None
+    """reals that were looked at, where not as many as the evaluation was asked for; 0 where none are needed"""
+    count_fakes: int | None = None
+    """fakes, or pairs of fakes, likewise"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +50,14 @@ class Card:
     """One number and its protocol. Values are finite, or there is no card (LimnerError)."""
 
     metric: str
-    """key in `limner.metrics.evaluate.METRICS`"""
+    """key in `limner.metrics.registry.METRICS`"""
     value: float
     values: Mapping[str, float] = field(default_factory=dict)
     settings: Mapping[str, Setting] = field(default_factory=dict)
     """the metric's own parameters"""
     count_requested: int
-    count_reals: int
+    count_reals: int | None
+    """None where a file of reference statistics does not say"""
     count_fakes: int
     resolution: int
     """side of the compared images, pixels"""
@@ -71,6 +80,12 @@ class Card:
     extractor: str | None = None
     """network whose features are compared; None where pixels are"""
     extractor_sha256: str | None = None
+    extractor_resize: str | None = None
+    """how images came to the network's size"""
+    truncation: float | None = None
+    """factor on the latents' distance from their mean; None: as the prior has them"""
+    attributes: str | None = None
+    """where a conditional model's attributes came from, and which; None: it has none"""
     code_version: str = field(default_factory=lambda: metadata.version("limner"))
 
     def __post_init__(self) -> None:
@@ -82,8 +97,8 @@ class Card:
 
     @property
     def name(self) -> str:
-        """Metric and count of fakes, such as swd_2k."""
-        return display_name(self.metric, self.count_fakes)
+        """Metric, extractor and count of fakes, such as swd_2k and fd_probe_10k."""
+        return display_name(self.metric, self.count_fakes, self.extractor)
 
     @property
     def file_name(self) -> str:
@@ -108,20 +123,28 @@ class Card:
             raise ResourceError(f"{path}: cannot be written ({error.strerror}); make room there") from error
 
 
-def display_name(metric: str, count: int) -> str:
-    """`swd`, 2000 → `swd_2k`. Only exact thousands become k: 2048 is `swd_2048`, or two counts would share a name."""
-    return f"{metric}_{count // 1000}k" if count and count % 1000 == 0 else f"{metric}_{count}"
+def display_name(metric: str, count: int, extractor: str | None = None) -> str:
+    """`swd`, 2000 → `swd_2k`; `fd`, 10000, `probe` → `fd_probe_10k`; `fid`, 10000, `inception` → `fid_10k`.
+
+    Only exact thousands become k: 2048 is `swd_2048`, or two counts would share a name. Inception is not named, since
+    it is what the field means by FID, KID and the rest where it says nothing.
+    """
+    stem = metric if extractor in (None, "inception") else f"{metric}_{extractor}"
+    return f"{stem}_{count // 1000}k" if count and count % 1000 == 0 else f"{stem}_{count}"
 
 
 def read_card(path: Path) -> Card:
-    """The card in a JSON file.
+    """The card in a JSON file; one of the first format too, whose missing fields are None.
 
     Raises:
         DataError: the file is missing, is no JSON, lacks a field or has an unknown one, or holds a wrong type or a
             value that is not finite.
     """
     content = _read_json(path)
-    if content.pop("format", None) != FORMAT:
+    found = content.pop("format", None)
+    if found == _FIRST_FORMAT:
+        content = dict.fromkeys(_SINCE_2) | content
+    elif found != FORMAT:
         raise DataError(f"{path}: format: not a {FORMAT} file; pass a card that limner wrote")
     name = content.pop("name", None)
     hints = get_type_hints(Card)
