@@ -55,6 +55,18 @@ class Paint:
 
 
 @dataclass(frozen=True)
+class Detail:
+    """Fine shade over a surface: plane (1, h, w), found by uv (2, v) of the vertices, that its colour is multiplied by."""
+
+    uv: np.ndarray
+    plane: np.ndarray
+
+    def read(self, fragments: Fragments, triangles: np.ndarray) -> np.ndarray:
+        """The factor (1, k) at the fragments."""
+        return Texels.at(fragments.interpolate(self.uv, triangles), self.plane.shape[1:]).read(self.plane)
+
+
+@dataclass(frozen=True)
 class Surface:
     """One surface of a head.
 
@@ -69,6 +81,7 @@ class Surface:
     tint: np.ndarray
     textures: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
     opacity: np.ndarray | None = None
+    detail: Detail | None = None
     paint: Paint | None = None
     cull: bool = False
     decal: bool = False
@@ -84,6 +97,8 @@ class Surface:
         if self.textures:
             texels = Texels.at(self._uv(fragments), self.textures[0][1].shape[1:])
             colour = colour * sum(share * texels.read(planes) for share, planes in self.textures)
+        if self.detail is not None:
+            colour = colour * self.detail.read(fragments, self.mesh.triangles)
         if self.paint is not None:
             colour = self.paint.cover(colour, fragments, self.mesh.triangles)
         return colour * light[:3] + light[3]
