@@ -56,7 +56,7 @@ class Paint:
 
 @dataclass(frozen=True)
 class Detail:
-    """Fine shade over a surface: plane (1, h, w), found by uv (2, v) of the vertices, that its colour is multiplied by."""
+    """Fine shade over a surface: plane (1, h, w) that its colour is multiplied by; uv (2, v) places the vertices in it."""
 
     uv: np.ndarray
     plane: np.ndarray
