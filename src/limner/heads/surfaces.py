@@ -56,7 +56,7 @@ class Paint:
 
 @dataclass(frozen=True)
 class Detail:
-    """Fine shade over a surface: plane (1, h, w) that its colour is multiplied by; uv (2, v) places the vertices in it."""
+    """Fine shade over a surface: plane (1, h, w), which multiplies its colour; uv (2, v) places the vertices in it."""
 
     uv: np.ndarray
     plane: np.ndarray
