@@ -25,11 +25,15 @@ MOUTH_LIGHT = 0.8  # the head that shadows were cast on keeps its mouth shut; th
 
 @dataclass(frozen=True)
 class Outfit:
-    """All surfaces of a head, and the two measures the camera is aimed by (decimetres)."""
+    """All surfaces of a head, the two measures the camera is aimed by (decimetres), and the shaped `head` (3, n) itself
+    with its `scale` (3,).
+    """
 
     surfaces: list[Surface]
     eye_centre: np.ndarray
     head_height: float
+    head: np.ndarray
+    scale: np.ndarray
 
 
 def dress(pack: Pack, person: Person, shot: Shot) -> Outfit:
@@ -47,7 +51,7 @@ def dress(pack: Pack, person: Person, shot: Shot) -> Outfit:
     if person.looks.hat:
         surfaces.append(_hat(sitter, person.looks.hat))
     eye_centre = head[:, pack.parts["eyes"].anchors.ravel()].mean(1)
-    return Outfit(surfaces, eye_centre, float(sitter.scale[1] * REFERENCE_HEAD_HEIGHT))
+    return Outfit(surfaces, eye_centre, float(sitter.scale[1] * REFERENCE_HEAD_HEIGHT), head, sitter.scale)
 
 
 def _light_at(sitter: Sitter, anchors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,6 +13,7 @@ import numpy as np
 from limner.errors import LimnerError
 from limner.heads.dress import Outfit, dress
 from limner.heads.geometry import Camera, aim_camera
+from limner.heads.landmarks import landmark_points, picture_order
 from limner.heads.pack import load_pack
 from limner.heads.person import Person, sample_person
 from limner.heads.raster import FAR, Fragments, nearest, rasterise
@@ -29,11 +30,20 @@ DECAL_BIAS = 0.05  # decimetres brows and lashes may lie behind the skin and sti
 
 @dataclass(frozen=True)
 class Head:
-    """One picture of the set: image uint8 (r, r, 3) RGB; attributes by name; pose = (yaw, pitch, roll) in radians."""
+    """One picture of the set, and what is known of it.
+
+    image: uint8 (r, r, 3) RGB; attributes by name; pose: yaw, pitch, roll in radians; identity: number of the person;
+    view: number of this picture of them; landmarks: (5, 2) float32 in the order of `data.layout.LANDMARKS`, x right and
+    y down as fractions of the side; light: (3,) float32 unit direction to the light, x right, y up, z to the camera.
+    """
 
     image: np.ndarray
     attributes: dict[str, bool]
     pose: tuple[float, float, float]
+    identity: int
+    view: int
+    landmarks: np.ndarray
+    light: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,11 @@ class Drawing:
         """Where points (3, n) of the head are in the picture: (n, 2), x right, y down, as fractions of its side."""
         column, row, _ = self.camera.project(points) / np.float32(len(self.image) * SAMPLES_PER_PIXEL_SIDE)
         return np.stack([1 - column if self.mirrored else column, row], 1)
+
+    def landmarks(self) -> np.ndarray:
+        """The five landmarks in the picture, (5, 2), as `Head.landmarks`."""
+        points = landmark_points(load_pack(), self.outfit.head, self.outfit.scale)
+        return picture_order(self.locate(points), self.mirrored)
 
 
 def render_head(seed: int, index: int, resolution: int, yaw_range: float = 45.0, view: int = 0) -> Head:
@@ -71,7 +86,16 @@ def render_head(seed: int, index: int, resolution: int, yaw_range: float = 45.0,
         raise LimnerError(f"index {index}, view {view}: must be 0 or more")
     person = sample_person(load_pack(), seed, index, view, math.radians(yaw_range))
     shot = person.shot
-    return Head(draw(person, resolution).image, person.attributes, (shot.yaw, shot.pitch, shot.roll))
+    drawing = draw(person, resolution)
+    return Head(
+        image=drawing.image,
+        attributes=person.attributes,
+        pose=(shot.yaw, shot.pitch, shot.roll),
+        identity=index,
+        view=view,
+        landmarks=drawing.landmarks(),
+        light=shot.light_direction.astype(np.float32),
+    )
 
 
 def check_settings(seed: int, resolution: int, yaw_range: float) -> None:
