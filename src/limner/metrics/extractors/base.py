@@ -33,7 +33,10 @@ class Extractor(ABC):
     width: int
     """d, features of an image"""
     resize: str
-    """how images come to the network's size, and whether they are bytes in between"""
+    """how images come to the network's size: a name in `limner.metrics.extractors.resize.RESIZE_RULES`, or the
+    extractor's own"""
+    logits_rule: str | None = None
+    """which logits these are, where the network has classes; belongs on the card of an Inception score"""
 
     @abstractmethod
     def of_bytes(self, images: UInt8[Tensor, "n r r 3"]) -> Features:

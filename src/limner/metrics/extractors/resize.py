@@ -1,8 +1,8 @@
 """How images come to a network's input size: three rules in use, by name, as one kind of matrix product.
 
-The rule changes a Fréchet distance by more than many papers do, so it has a name, and the name is on the card. Each rule
-is separable: an image becomes `rows @ image @ columns.T` with a matrix of weights per side, in which an output pixel
-sees a short band of input pixels. Bytes go in; nothing is rounded to bytes on the way.
+The rule changes a Fréchet distance by more than many papers do, so it has a name, and the name is on the card. Each
+rule is separable: an image becomes `rows @ image @ columns.T` with a matrix of weights per side, in which an output
+pixel sees a short band of input pixels. Bytes go in; nothing is rounded to bytes on the way.
 """
 
 from __future__ import annotations
