@@ -18,7 +18,6 @@ from limner.heads import default_heads, make_heads, render_head
 from limner.heads.dress import dress
 from limner.heads.geometry import aim_camera, head_rotation
 from limner.heads.looks import HAIR_COLOURS
-from limner.heads.make import split_of
 from limner.heads.pack import load_pack
 from limner.heads.person import ATTRIBUTE_NAMES, sample_person
 from limner.heads.raster import FAR, nearest, rasterise
@@ -42,16 +41,6 @@ def test_same_seed_and_index_draw_the_same_bytes():
     assert (render_head(3, 18, 32).image != first.image).any()
 
 
-def test_rows_depend_on_neither_count_nor_workers(tmp_path: Path):
-    make_heads(tmp_path / "short", count=70, resolution=16, workers=1)
-    make_heads(tmp_path / "long", count=140, resolution=16, workers=3)
-    short, long = open_dataset(tmp_path / "short"), open_dataset(tmp_path / "long")
-    np.testing.assert_array_equal(short.images(16), long.images(16)[:70])
-    np.testing.assert_array_equal(short.attributes(), long.attributes()[:70])
-    np.testing.assert_array_equal(short.pose(), long.pose()[:70])
-    np.testing.assert_array_equal(short.indices("test"), [i for i in long.indices("test") if i < 70])
-
-
 def test_dataset_records_image_labels_and_pose_of_each_head(tmp_path: Path):
     make_heads(tmp_path / "set", count=12, resolution=16, seed=5, yaw_range=20.0, workers=1)
     dataset = open_dataset(tmp_path / "set")
@@ -71,12 +60,6 @@ def test_yaw_is_uniform_within_its_range():
     assert np.abs(yaws).max() <= 30
     assert np.histogram(yaws, 4, (-30, 30))[0].min() > 70  # 100 expected in each quarter
     assert render_head(0, 0, 16, yaw_range=0.0).pose[0] == 0
-
-
-def test_splits_are_a_rule_of_the_index():
-    splits = split_of(np.arange(1000))
-    assert [(splits == k).sum() for k in range(3)] == [850, 50, 100]
-    np.testing.assert_array_equal(split_of(np.arange(37)), splits[:37])
 
 
 @pytest.mark.parametrize("resolution", [16, 17, 37, 48, 100, 128, 511, 512])

@@ -9,10 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from limner.data import layout
 from limner.data.dataset import Dataset, open_dataset
 from limner.data.info import info
 from limner.data.writer import DatasetWriter
-from limner.errors import DataError
+from limner.errors import DataError, LimnerError
+from limner.heads import default_heads, make_heads
+from limner.heads.geometry import head_rotation
+from limner.heads.landmarks import landmark_points, picture_order
+from limner.heads.make import RENDERER_VERSION, split_of
 from limner.heads.pack import load_pack
 from limner.heads.person import Person, sample_person
 from limner.heads.raster import rasterise
@@ -171,3 +176,124 @@ def test_light_is_a_direction_from_which_the_face_is_lit() -> None:
     cheeks = [head.image[14:22].astype(float).mean((0, 2)) for head in heads]
     sides = [row[17:23].mean() - row[9:15].mean() for row in cheeks]
     assert np.corrcoef(sides, light[:, 0])[0, 1] > 0.7
+
+
+def test_views_of_a_person_are_neighbours_and_never_straddle_splits(tmp_path: Path) -> None:
+    make_heads(tmp_path / "set", count=71, resolution=16, views=3, workers=2)
+    data = open_dataset(tmp_path / "set")
+    identity = data.identity()
+    assert identity is not None
+    np.testing.assert_array_equal(identity, np.arange(71) // 3)
+    split_of_row = np.empty(71, int)
+    for number, split in enumerate(layout.SPLITS):
+        split_of_row[data.indices(split)] = number
+    for person in range(24):
+        assert len(set(split_of_row[identity == person])) == 1
+        assert split_of_row[identity == person][0] == (2 if person % 10 == 9 else 1 if person == 8 else 0)
+    assert data.source["views"] == 3
+
+
+def test_a_row_is_a_view_of_its_person(tmp_path: Path) -> None:
+    make_heads(tmp_path / "set", count=8, resolution=16, views=3, seed=5, yaw_range=90.0, workers=1)
+    data = open_dataset(tmp_path / "set")
+    pose, landmarks, light = data.pose(), data.landmarks(), data.light()
+    for row in (0, 4, 5, 7):
+        head = render_head(5, row // 3, 16, yaw_range=90.0, view=row % 3)
+        assert (head.identity, head.view) == (row // 3, row % 3)
+        np.testing.assert_array_equal(data.images(16)[row], head.image)
+        for stored, known in ((pose, head.pose), (landmarks, head.landmarks), (light, head.light)):
+            assert stored is not None
+            np.testing.assert_array_equal(stored[row], np.asarray(known, np.float32))
+
+
+def test_views_share_what_belongs_to_the_person() -> None:
+    lasting = ("Male", "Young", "Wearing_Hat", "Long_Hair", "Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")
+    for person in range(4):
+        views = [render_head(0, person, 16, view=view) for view in range(3)]
+        for head in views[1:]:
+            assert [head.attributes[n] for n in lasting] == [views[0].attributes[n] for n in lasting]
+            assert head.pose != views[0].pose
+            assert (head.light != views[0].light).any()
+            assert (head.image != views[0].image).any()
+
+
+def test_rows_do_not_depend_on_workers_or_count(tmp_path: Path) -> None:
+    for name, count, workers in (("one", 70, 1), ("two", 140, 2)):
+        make_heads(tmp_path / name, count=count, resolution=16, views=4, seed=1, workers=workers)
+    one, two = open_dataset(tmp_path / "one"), open_dataset(tmp_path / "two")
+    np.testing.assert_array_equal(one.images(16), two.images(16)[:70])
+    for first, second in (
+        (one.attributes(), two.attributes()),
+        (one.pose(), two.pose()),
+        (one.identity(), two.identity()),
+        (one.landmarks(), two.landmarks()),
+        (one.light(), two.light()),
+    ):
+        assert first is not None
+        assert second is not None
+        np.testing.assert_array_equal(first, second[:70])
+    np.testing.assert_array_equal(one.indices("test"), [i for i in two.indices("test") if i < 70])
+
+
+def test_one_view_is_the_default_and_every_row_a_person(tmp_path: Path) -> None:
+    make_heads(tmp_path / "set", count=12, resolution=16, workers=1)
+    data = open_dataset(tmp_path / "set", verify=True)
+    np.testing.assert_array_equal(data.identity(), np.arange(12))
+    assert {f"{name}.npy" for name in ("attributes", "pose", "identity", "landmarks", "light")} <= set(data.files)
+
+
+def test_splits_are_a_tenth_and_a_twentieth_of_the_people() -> None:
+    splits = split_of(np.arange(1000))
+    assert [(splits == k).sum() for k in range(3)] == [850, 50, 100]
+
+
+@pytest.mark.parametrize("views", [0, -1])
+def test_views_out_of_range_are_one_line(tmp_path: Path, views: int) -> None:
+    with pytest.raises(LimnerError, match=f"views {views}: must be 1 or more"):
+        make_heads(tmp_path / "set", count=2, resolution=16, views=views)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_heads_at_512_are_encoded_and_keep_their_pixels(tmp_path: Path) -> None:
+    make_heads(tmp_path / "set", count=2, resolution=512, workers=2)
+    data = open_dataset(tmp_path / "set", verify=True)
+    assert data.resolutions == (4, 8, 16, 32, 64, 128, 256, 512)
+    np.testing.assert_array_equal(data.read(512, np.array([1]))[0], render_head(0, 1, 512).image)
+    small = data.images(64)[1].astype(float)
+    assert np.abs(small - render_head(0, 1, 64).image).mean() < 4
+
+
+def test_yaw_reaches_ninety_degrees_and_the_pose_is_as_drawn() -> None:
+    """Turning the head by the recorded angles puts its landmarks where they are in the picture."""
+    yaws = []
+    for index in range(30):
+        person = sample_person(load_pack(), 3, index, 0, math.radians(90))
+        drawing = draw(person, 16)
+        camera, side = drawing.camera, -1 if person.mirrored else 1
+        points = landmark_points(load_pack(), drawing.outfit.head, drawing.outfit.scale) - camera.pivot[:, None]
+        looking = picture_order((points * [[side], [1], [1]]).T, person.mirrored).T  # the head as it is seen
+        yaw, pitch, roll = render_head(3, index, 16, yaw_range=90.0).pose
+        errors = []
+        for off in (0.0, 0.1, -0.1):
+            x, y, z = head_rotation(yaw + off, pitch, roll) @ looking * camera.magnification
+            errors.append(_misfit(np.stack([x, -y]) / (camera.distance - z), drawing.landmarks().T))
+        assert errors[0] < 1e-4 < 1e-3 < min(errors[1:]), index
+        yaws.append(yaw)
+    assert 75 < np.degrees(np.abs(yaws)).max() <= 90
+
+
+def _misfit(expected: np.ndarray, seen: np.ndarray) -> float:
+    """Root mean square of what is left of `seen` (2, 5) after the best shift and scale of `expected` (2, 5)."""
+    expected, seen = (points - points.mean(1, keepdims=True) for points in (expected, seen))
+    scale = (expected * seen).sum() / np.square(expected).sum()
+    return float(np.sqrt(np.square(seen - scale * expected).mean()))
+
+
+def test_the_default_set_is_named_for_all_that_changes_its_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIMNER_CACHE", str(tmp_path))
+    folder = default_heads(16, 3)
+    assert folder == tmp_path / "heads" / f"heads-v{RENDERER_VERSION}-views1-yaw45-16-3"
+    monkeypatch.setattr("limner.heads.make.DEFAULT_VIEWS", 2)
+    assert default_heads(16, 3) != folder
