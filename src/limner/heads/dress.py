@@ -12,7 +12,7 @@ from limner.heads.person import Person
 from limner.heads.shadow import visibility
 from limner.heads.shot import Shot
 from limner.heads.sitter import Sitter
-from limner.heads.skin import skin_surface
+from limner.heads.skin import beard_surfaces, skin_surface
 from limner.heads.surfaces import CLOTH, EYES, HAIR, TEETH, Lamp, Surface, linear
 from limner.heads.wardrobe import garment
 
@@ -43,7 +43,7 @@ def dress(pack: Pack, person: Person, shot: Shot) -> Outfit:
     lamp = Lamp.of(shot)
     lit, hair_lit = shadows.towards(lamp.direction)
     sitter = Sitter(pack, person, head, pack.scale(head), lamp, lit, shadows.head_openness)
-    surfaces = [skin_surface(sitter), _eyes(sitter, shot), *_decals(sitter)]
+    surfaces = [skin_surface(sitter), _eyes(sitter, shot), *beard_surfaces(sitter), *_decals(sitter)]
     if person.shows_teeth:
         surfaces.append(_teeth(sitter))
     if person.looks.hair:

@@ -1,4 +1,4 @@
-"""The skin of a head: whose texture it has, and what is painted on it."""
+"""The skin of a head: whose texture it has, what is painted on it, and the hair of a beard over it."""
 
 from __future__ import annotations
 
@@ -6,37 +6,106 @@ from functools import lru_cache
 
 import numpy as np
 
+from limner.heads.ageing import grain, wrinkles
+from limner.heads.complexion import complexion_tint
+from limner.heads.face_map import face_uv
+from limner.heads.facial_hair import REGIONS, hair_on_map, hair_on_vertices, shells
 from limner.heads.geometry import vertex_normals
+from limner.heads.make_up import lip_gloss, make_up_tint
 from limner.heads.pack import load_pack
+from limner.heads.person import Person
 from limner.heads.sitter import Sitter
-from limner.heads.surfaces import SKIN, Paint, Surface, linear
+from limner.heads.surfaces import HAIR, SKIN, Detail, Paint, Surface, linear
 from limner.heads.wardrobe import shown_skin, skin_fans
 
 SHIRT_HEIGHT = 5.80  # decimetres on the neutral mesh
 NECKLINE_DEPTH = 0.25  # decimetres that the shirt's neck is lower in the middle
 DARKEST_CREASE = 0.2  # least share of the sky's light: mouth and nostrils are deep red, not black
-# The pack's skins differ more by file than by age; each is brought to its origin's own tone (sRGB of the median face).
-SKIN_TONES = {"african": (0.40, 0.255, 0.19), "asian": (0.82, 0.60, 0.48), "caucasian": (0.85, 0.61, 0.51)}
-SKIN_GAIN_LIMITS = (0.85, 1.7)
+CONTRAST = 0.75  # exponent that evens out the blotches of the pack's skins
+ROOTS = 0.8  # share of the skin's colour that dense hair hides
+STUBBLE = 0.5  # … and stubble
+STUBBLE_COLOUR = np.array([[0.012], [0.014], [0.017]], np.float32)
+STUBBLE_GRAIN = 0.5
 
 
 def skin_surface(sitter: Sitter) -> Surface:
     """The skin of head, neck and shoulders, a shirt painted on."""
-    complexion, mesh = sitter.person.complexion, shown_skin()
-    textures = tuple((share * _skin_gain(name), sitter.pack.textures[name].colour) for name, share in complexion.skins)
+    person, mesh = sitter.person, shown_skin()
+    textures = tuple((np.full((3, 1), share, np.float32), _evened_out(name)) for name, share in person.complexion.skins)
     x, y, _ = sitter.pack.vertices
     neckline = SHIRT_HEIGHT - NECKLINE_DEPTH * np.clip(1 - np.abs(x) / 0.9, 0, 1)
     openness = np.maximum(sitter.openness, np.float32(DARKEST_CREASE))
     share = np.clip((neckline - y) * 4 + 0.5, 0, 1).astype(np.float32)[None]
     normals = vertex_normals(sitter.head, mesh.triangles, skin_fans())
     lighting = sitter.lamp.fall_on(normals, sitter.lit, openness, SKIN)
-    paint = Paint(share, linear(sitter.person.looks.shirt_colour))
-    return Surface(sitter.head, mesh, lighting, linear(complexion.tint), textures, paint=paint, cull=True)
+    lighting[:3] *= _painted(person)
+    lighting[3] *= lip_gloss(person.make_up)
+    return Surface(
+        sitter.head,
+        mesh,
+        lighting,
+        linear(person.complexion.tone),
+        textures,
+        detail=_detail(person),
+        paint=Paint(share, linear(person.looks.shirt_colour)),
+        cull=True,
+    )
+
+
+def beard_surfaces(sitter: Sitter) -> list[Surface]:
+    """The layers of hair of moustache, beard and sideburns, the lowest first."""
+    facial_hair = sitter.person.facial_hair
+    if not facial_hair.regions:
+        return []
+    worn = shells(facial_hair.regions)
+    skin = sitter.head[:, worn.vertices]
+    lighting = sitter.lamp.fall_on(worn.growth, sitter.lit[worn.vertices], sitter.openness[worn.vertices], HAIR)
+    colour = beard_colour(sitter.person)
+    surfaces = []
+    for level, (height, opacity) in enumerate(worn.layers):
+        shade = np.float32(0.7 + 0.3 * level / (len(worn.layers) - 1))  # roots lie in the shade of tips
+        vertices = skin + worn.growth * np.float32(height)
+        surfaces.append(Surface(vertices, worn.mesh, lighting, shade * colour, opacity=opacity))
+    return surfaces
+
+
+def beard_colour(person: Person) -> np.ndarray:
+    """The colour of facial hair as linear light (3, 1): the hair's, darker."""
+    return linear(person.looks.hair_colour * person.facial_hair.darkness)
+
+
+def _painted(person: Person) -> np.ndarray:
+    """Linear factors (3, n) on the colour of the head's vertices: make-up, flush, the roots of a beard."""
+    tint = complexion_tint(person.complexion) * make_up_tint(person.make_up, person.complexion)
+    skin = linear(person.complexion.tone)
+    if person.facial_hair.regions:
+        roots = np.minimum(beard_colour(person) / skin, 1)
+        tint *= 1 + np.float32(ROOTS) * hair_on_vertices(person.facial_hair.regions) * (roots - 1)
+    if person.facial_hair.style == "stubble":
+        shaved = np.minimum(STUBBLE_COLOUR / skin, 1)
+        tint *= 1 + np.float32(STUBBLE) * hair_on_vertices(REGIONS["stubble"]) * (shaved - 1)
+    return tint
+
+
+def _detail(person: Person) -> Detail | None:
+    """The lines of age and the grain of stubble."""
+    old, stubbly = person.complexion.wrinkles, person.facial_hair.style == "stubble"
+    if not old and not stubbly:
+        return None
+    plane = 1 - np.float32(old) * wrinkles() if old else np.ones_like(wrinkles())
+    if stubbly:
+        plane *= _stubble()
+    return Detail(face_uv(), plane[None])
+
+
+@lru_cache(maxsize=1)
+def _stubble() -> np.ndarray:
+    return 1 - np.float32(STUBBLE_GRAIN) * grain() * hair_on_map(REGIONS["stubble"])
 
 
 @lru_cache(maxsize=32)
-def _skin_gain(name: str) -> np.ndarray:
-    """Factors (3, 1), linear, that bring the skin texture `name` to the tone of its origin."""
+def _evened_out(name: str) -> np.ndarray:
+    """The skin texture `name` (3, h, w) over the colour of its median face, its blotches softened."""
     pack = load_pack()
     mesh = shown_skin()
     x, y, z = pack.vertices[:, mesh.triangles].mean(1)
@@ -45,6 +114,5 @@ def _skin_gain(name: str) -> np.ndarray:
     u, v = u[face], v[face]
     colour = pack.textures[name].colour
     rows, columns = ((1 - v) * (colour.shape[1] - 1)).astype(int), (u * (colour.shape[2] - 1)).astype(int)
-    median = np.median(np.sqrt(colour[:, rows, columns]), 1)
-    tone = np.array(SKIN_TONES[name.split("_")[1]])
-    return linear(np.clip(tone / median, *SKIN_GAIN_LIMITS))
+    median = np.median(colour[:, rows, columns], 1)[:, None, None]
+    return np.power(colour / median, np.float32(CONTRAST)).astype(np.float32)

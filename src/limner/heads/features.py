@@ -1,0 +1,162 @@
+"""The features of one face: a few that are plainly one thing or the other and get a label, and many small ones that do
+not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from limner.heads.identity import Identity
+from limner.heads.pack import Pack
+
+SPREAD = 0.13  # standard deviation of a small feature's weight; 0.33 looks like caricature
+LIMIT = 0.32
+SHOWN_SHARE = 0.5  # of the small features, that differ from the average in one head
+STRONG_TARGETS = ("trans-", "asym", "neck", "head-square", "head-triangular", "head-diamond", "invertedtriangular")
+PLAIN_SPREAD = 0.08  # standard deviation of a labelled feature's strength, whose mean is 1
+# An old face sags: weights at the greatest age.
+AGED = {
+    "head/head-age-incr": 0.35,
+    "mouth/mouth-laugh-lines-out": 0.5,
+    "mouth/mouth-angles-down": 0.2,
+    "eyes/l-eye-bag-incr": 0.5,
+    "eyes/l-eye-eyefold-down": 0.4,
+}
+
+
+@dataclass(frozen=True)
+class PlainFeature:
+    """A labelled feature: the share of heads that have it, and target weights with it and without it."""
+
+    share: float
+    present: dict[str, float]
+    absent: dict[str, float]
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """Targets that the small features leave alone, so that they do not undo this one."""
+        return tuple({name.removesuffix("-incr").removesuffix("-decr") for name in {**self.present, **self.absent}})
+
+
+PLAIN_FEATURES = {
+    "Big_Nose": PlainFeature(
+        0.35,
+        {
+            "nose/nose-scale-horiz-incr": 0.45,
+            "nose/nose-scale-vert-incr": 0.22,
+            "nose/nose-scale-depth-incr": 0.40,
+            "nose/nose-width1-incr": 0.20,
+            "nose/nose-width2-incr": 0.40,
+            "nose/nose-width3-incr": 0.45,
+            "nose/nose-volume-incr": 0.40,
+            "nose/nose-flaring-incr": 0.25,
+            "nose/nose-point-width-incr": 0.35,
+        },
+        {
+            "nose/nose-scale-horiz-decr": 0.30,
+            "nose/nose-scale-vert-decr": 0.12,
+            "nose/nose-scale-depth-decr": 0.20,
+            "nose/nose-width3-decr": 0.30,
+            "nose/nose-volume-decr": 0.30,
+        },
+    ),
+    "Big_Lips": PlainFeature(
+        0.35,
+        {
+            "mouth/mouth-upperlip-volume-incr": 0.50,
+            "mouth/mouth-lowerlip-volume-incr": 0.50,
+            "mouth/mouth-upperlip-height-incr": 0.45,
+            "mouth/mouth-lowerlip-height-incr": 0.45,
+            "mouth/mouth-scale-vert-incr": 0.25,
+        },
+        {
+            "mouth/mouth-upperlip-volume-decr": 0.25,
+            "mouth/mouth-lowerlip-volume-decr": 0.25,
+            "mouth/mouth-upperlip-height-decr": 0.25,
+            "mouth/mouth-lowerlip-height-decr": 0.25,
+            "mouth/mouth-scale-vert-decr": 0.10,
+        },
+    ),
+    "Narrow_Eyes": PlainFeature(
+        0.3,
+        {
+            "eyes/l-eye-height1-decr": 0.45,
+            "eyes/l-eye-height2-decr": 0.55,
+            "eyes/l-eye-height3-decr": 0.45,
+            "fu/eyeSquintLeft": 0.25,
+            "fu/eyeSquintRight": 0.25,
+            "fu/eyeBlinkLeft": 0.12,
+            "fu/eyeBlinkRight": 0.12,
+        },
+        {"eyes/l-eye-height1-incr": 0.15, "eyes/l-eye-height2-incr": 0.30, "eyes/l-eye-scale-incr": 0.18},
+    ),
+    "Chubby": PlainFeature(
+        0.25,
+        {
+            "head/head-fat-incr": 0.55,
+            "head/head-round": 0.20,
+            "cheek/l-cheek-volume-incr": 0.40,
+            "neck/neck-double-incr": 0.45,
+            "macro/universal-male-young-averagemuscle-maxweight": 0.40,
+            "macro/universal-female-young-averagemuscle-maxweight": 0.40,
+        },
+        {"head/head-fat-decr": 0.12, "cheek/l-cheek-volume-decr": 0.10},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Features:
+    """plain: which of PLAIN_FEATURES a face has; strength (len(PLAIN_FEATURES),) around 1; small: (pairs,) weights."""
+
+    plain: dict[str, bool]
+    strength: np.ndarray
+    small: np.ndarray
+
+
+def sample_features(pack: Pack, rng: np.random.Generator) -> Features:
+    """Draw the features of a face."""
+    chances = rng.random(len(PLAIN_FEATURES))
+    count = len(pack.local_pairs)
+    small = np.clip(rng.normal(0, SPREAD, count), -LIMIT, LIMIT) * (rng.random(count) < SHOWN_SHARE)
+    return Features(
+        plain={
+            name: bool(chance < feature.share)
+            for (name, feature), chance in zip(PLAIN_FEATURES.items(), chances, strict=True)
+        },
+        strength=rng.normal(1, PLAIN_SPREAD, len(PLAIN_FEATURES)),
+        small=small,
+    )
+
+
+def label_features(features: Features) -> dict[str, bool]:
+    """The labels that the features decide."""
+    return dict(features.plain)
+
+
+def feature_weights(pack: Pack, identity: Identity, features: Features) -> np.ndarray:
+    """Weights (t,) of the shape targets that give a face its features and its age."""
+    weights = np.zeros(len(pack.target_index), np.float32)
+    for pair in np.flatnonzero(features.small):
+        low, high = pack.local_pairs[pair]
+        amount = float(features.small[pair])
+        if any(strong in high for strong in STRONG_TARGETS):
+            amount *= 0.5
+        name = high if amount > 0 else low
+        if name is not None and not name.startswith(_kept_free()):
+            weights[pack.target_index[name]] = abs(amount)
+    for (name, feature), strength in zip(PLAIN_FEATURES.items(), features.strength, strict=True):
+        _add(pack, weights, feature.present if features.plain[name] else feature.absent, float(strength))
+    _add(pack, weights, AGED, float(np.clip((identity.age_years - 40) / 40, 0, 1)))
+    return weights
+
+
+def _add(pack: Pack, weights: np.ndarray, targets: dict[str, float], strength: float) -> None:
+    for name, amount in targets.items():
+        weights[pack.target_index[name]] += strength * amount
+
+
+def _kept_free() -> tuple[str, ...]:
+    return tuple(name for feature in PLAIN_FEATURES.values() for name in feature.regions)
