@@ -28,6 +28,7 @@ usage: limner VERB … [--debug]
   data prepare SOURCE DEST   make a dataset of a folder or zip of photos, or of CelebA as downloaded
   data heads DEST            render the built-in heads as a dataset
   data info DATASET          what a dataset holds
+  data probe DATASET         train a small network that reads attributes, pose and identity from pictures
   data check SOURCE          every bad file of a source, with what is wrong
 
 `limner VERB --help` explains a verb, `limner train MODEL --help` a model's settings too.
@@ -119,7 +120,7 @@ def _call(function: Callable[..., Any], words: list[str], prog: str) -> int:
 
 
 def _data(words: list[str]) -> int:
-    verbs = ("prepare", "heads", "info", "check")
+    verbs = ("prepare", "heads", "info", "probe", "check")
     if not words or words[0] in ("-h", "--help"):
         print("\n".join(line for line in HELP.splitlines() if line.startswith("  data")))
         return 0
@@ -137,6 +138,10 @@ def _data(words: list[str]) -> int:
         from limner.data.info import info
 
         return _call(info, rest, prog)
+    if verb == "probe":
+        from limner.metrics.probe.verb import probe
+
+        return _call(probe, rest, prog)
     if verb == "check":
         from limner.data.check import check
 

@@ -1,0 +1,132 @@
+"""Whether conditional samples have the attributes they were asked to have, as a probe reads them.
+
+    accuracy_j = mean over samples of [probe says attribute j ⇔ it was asked for]
+    value      = mean of accuracy_j over the attributes that the probe reads well
+
+The probe errs too: its own accuracy on held-out photos stands beside each number, and is about what a generator that
+obeys perfectly would get. A generator that ignores what it is asked still agrees by chance as often as the classes'
+shares make it, so the balanced accuracy, where ignoring is worth one half, is given as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from limner.errors import LimnerError
+from limner.metrics.card import Measurement
+from limner.metrics.probe.figures import Accuracy, AttributeFigure
+from limner.metrics.probe.network import Reading
+from limner.types import Attributes
+
+
+class ReadsAttributes(Protocol):
+    """Of `limner.metrics.extractors.probe.ProbeExtractor`, what is used here."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def accuracy(self) -> Accuracy: ...
+    def read(self, images: UInt8[Tensor, "n r r 3"]) -> Reading: ...
+
+
+class AttributeAccuracy:
+    """Counts agreements between what was asked and what the probe reads, in batches; batches change nothing.
+
+    Args:
+        probe: reads the samples.
+        names: the model's attributes in the order of the vectors it is asked with; some or all of the probe's.
+
+    Raises:
+        LimnerError: no names, one twice, one that the probe does not read, or none that it reads well.
+    """
+
+    def __init__(self, probe: ReadsAttributes, names: Sequence[str]) -> None:
+        self.probe = probe
+        self.figures = _figures(probe.accuracy, names)
+        order = [figure.name for figure in probe.accuracy.attributes]
+        self._columns = [order.index(name) for name in names]
+        self._counts: Int64[Tensor, "2 2 a"] = torch.zeros(2, 2, len(names), dtype=torch.int64)  # [asked, read]
+
+    def add(self, images: UInt8[Tensor, "n r r 3"], asked: Attributes) -> None:
+        """Read samples that were asked to have the attributes `asked` (0 or 1), columns in the order of `names`.
+
+        Raises:
+            LimnerError: not one vector of 0 and 1 per image, or images the probe cannot read.
+        """
+        if asked.shape != (len(images), len(self.figures)):
+            expected = f"[{len(images)}, {len(self.figures)}]"
+            raise LimnerError(f"asked: shape {list(asked.shape)}, but {expected} is needed: a value per image and name")
+        wanted = asked.detach().cpu()
+        if not ((wanted == 0) | (wanted == 1)).all():
+            raise LimnerError("asked: holds values other than 0 and 1; ask for attributes to be there or not")
+        found = self.probe.read(images).attributes[:, self._columns] > 0
+        for asks in (0, 1):
+            for reads in (0, 1):
+                self._counts[asks, reads] += ((wanted == asks) & (found == bool(reads))).sum(0)
+
+    def result(self) -> Measurement:
+        """The mean accuracy over attributes read well; every attribute's own, with the probe's beside it, in `values`.
+
+        `values` holds, for each attribute NAME, `NAME`, `balanced_NAME` (where some samples were asked to have it and
+        some not), `probe_NAME` (the probe's held-out accuracy) and `asked_NAME` (the share asked to have it); and over
+        those read well the means `balanced` and `probe`.
+        """
+        if not self._counts.sum():
+            raise LimnerError("attribute_accuracy: no samples; add at least one batch")
+        values: dict[str, float] = {}
+        well = [figure.name for figure in self.figures if figure.reads_well]
+        for column, figure in enumerate(self.figures):
+            values |= _values(figure, self._counts[:, :, column].double())
+        balanced = [values[f"balanced_{name}"] for name in well if f"balanced_{name}" in values]
+        means = {"probe": [values[f"probe_{name}"] for name in well], "balanced": balanced}
+        return Measurement(
+            value=_mean([values[name] for name in well]),
+            values={name: _mean(parts) for name, parts in means.items() if parts} | values,
+            settings={
+                "attributes": ", ".join(well),
+                "hardly_read": ", ".join(figure.name for figure in self.figures if not figure.reads_well),
+            },
+            extractor=self.probe.name,
+            extractor_sha256=self.probe.sha256,
+        )
+
+
+def _figures(accuracy: Accuracy, names: Sequence[str]) -> list[AttributeFigure]:
+    known = {figure.name: figure for figure in accuracy.attributes}
+    if not names or len(set(names)) < len(names):
+        raise LimnerError(f"attribute_accuracy: names {', '.join(names) or '(none)'}; name each attribute once")
+    for name in names:
+        if name not in known:
+            raise LimnerError(
+                f"attribute_accuracy: this probe does not read {name!r}; it reads: {', '.join(known) or 'no attribute'}"
+            )
+    if not any(known[name].reads_well for name in names):
+        raise LimnerError(
+            f"attribute_accuracy: this probe reads none of {', '.join(names)} well, so it cannot judge them; "
+            "train a better one with `limner data probe`"
+        )
+    return [known[name] for name in names]
+
+
+def _values(figure: AttributeFigure, counts: Float[Tensor, "2 2"]) -> dict[str, float]:
+    """Of one attribute, from how often each answer [asked, read] came."""
+    name, asked = figure.name, counts.sum(1)
+    values = {
+        name: float(counts.trace() / counts.sum()),
+        f"probe_{name}": figure.accuracy,
+        f"asked_{name}": float(asked[1] / counts.sum()),
+    }
+    if asked.all():
+        values[f"balanced_{name}"] = float((counts.diagonal() / asked).mean())
+    return values
+
+
+def _mean(parts: list[float]) -> float:
+    return sum(parts) / len(parts)
