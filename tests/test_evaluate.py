@@ -14,10 +14,15 @@ from limner.data.writer import DatasetWriter
 from limner.errors import DataError, DivergedError, LimnerError
 from limner.latents import Gaussian, LatentSpace
 from limner.metrics.card import Card, compare, read_card
-from limner.metrics.evaluate import METRICS, QUANTISATION, choose_reals, compare_images, evaluate_model
+from limner.metrics.evaluate import QUANTISATION, choose_reals, compare_images, evaluate_model
+from limner.metrics.extractors.base import Extractor, Features
+from limner.metrics.frechet import frechet_distance_of_features
+from limner.metrics.kernel import kernel_distance
 from limner.metrics.ms_ssim import ms_ssim_of_pairs
+from limner.metrics.neighbours import prdc
+from limner.metrics.registry import METRICS, applicable
 from limner.metrics.swd import swd
-from limner.pixels import to_bytes
+from limner.pixels import to_bytes, to_floats
 
 
 class Painter(nn.Module):
@@ -219,7 +224,136 @@ def test_images_from_anywhere_are_compared_in_a_seeded_order(faces: Dataset) -> 
         compare_images(reals.permute(0, 3, 1, 2), fakes)
 
 
-def test_every_metric_in_the_list_follows_the_protocol(faces: Dataset) -> None:
-    cards = evaluate(Painter(), faces, metrics=tuple(METRICS))
-    assert [card.metric for card in cards] == list(METRICS)
-    assert all(card.settings for card in cards)
+# --- metrics of features ----------------------------------------------------------------------------------------------
+
+
+class Pooling(Extractor):
+    """The least an extractor can be: 2×2 means of each channel; its classes are their signs."""
+
+    def __init__(self, name: str = "pooling") -> None:
+        self.name, self.sha256, self.width, self.resize = name, "5" * 64, 12, "none"
+        self.looked: list[int] = []
+
+    def of_bytes(self, images: Tensor) -> Features:
+        self.looked.append(len(images))
+        floats = to_floats(images)
+        features = nn.functional.adaptive_avg_pool2d(floats, 2).flatten(1)
+        return Features(features, 8 * features[:, :5])
+
+    def of_floats(self, images: Tensor) -> Tensor:
+        return nn.functional.adaptive_avg_pool2d(images, 2).flatten(1)
+
+
+OF_FEATURES = ("fd", "kd", "precision", "recall", "density", "coverage")
+
+
+def test_features_are_computed_once_for_all_metrics(faces: Dataset) -> None:
+    looks = Pooling()
+    cards = evaluate(Painter(), faces, metrics=("swd", *OF_FEATURES), extractor=looks, batch_size=8)
+    assert looks.looked == [8, 8, 4] * 2
+    assert [card.name for card in cards[1:]] == [f"{name}_pooling_20" for name in OF_FEATURES]
+    for card in cards[1:]:
+        assert (card.extractor, card.extractor_sha256, card.extractor_resize) == ("pooling", "5" * 64, "none")
+    assert cards[0].extractor is None
+
+
+def test_feature_metrics_are_those_of_the_pure_functions(faces: Dataset) -> None:
+    model, looks = Painter(), Pooling()
+    found = {card.metric: card for card in evaluate(model, faces, seed=3, metrics=OF_FEATURES, extractor=looks)}
+    with torch.no_grad():
+        fakes = to_bytes(model.generate(model.latents.sample(20, torch.Generator().manual_seed(3))))
+    reals = torch.from_numpy(faces.read(32, choose_reals(faces, "train", 20, 3)).copy())
+    a, b = (looks.of_bytes(images).features for images in (reals, fakes))
+    assert found["fd"].value == pytest.approx(frechet_distance_of_features(a, b), abs=1e-6)
+    assert found["kd"].value == pytest.approx(kernel_distance(a, b, seed=3)[0], abs=1e-12)
+    assert [found[name].value for name in OF_FEATURES[2:]] == list(prdc(a, b))
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_batch_size_changes_no_number_of_features(faces: Dataset, batch_size: int) -> None:
+    def values(size: int) -> list[float]:
+        cards = evaluate(Painter(), faces, 21, metrics=OF_FEATURES, extractor=Pooling(), batch_size=size)
+        return [card.value for card in cards]
+
+    assert values(batch_size) == pytest.approx(values(4), rel=1e-6)
+    assert values(batch_size) == values(batch_size)
+
+
+def test_inceptions_numbers_have_their_own_names(faces: Dataset) -> None:
+    names = ("fid", "kid", "inception_score", "precision")
+    cards = evaluate(Painter(), faces, metrics=names, extractor=Pooling("inception"))
+    assert [card.name for card in cards] == ["fid_20", "kid_20", "inception_score_20", "precision_20"]
+    assert cards[2].values["reals"] > 1
+    other = evaluate(Painter(), faces, metrics=("fd", "kd"), extractor=Pooling())
+    assert [card.value for card in other] == [card.value for card in cards[:2]]
+    with pytest.raises(LimnerError, match="metric 'fid' ≠ 'fd'"):
+        compare(cards[0], other[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "extractor", "message"),
+    [
+        ("fid", "probe", "fid is a number of inception's features, not of probe's; ask for fd, or use --extractor inc"),
+        ("kid", "probe", "kid is a number of inception's features, not of probe's; ask for kd"),
+        ("fd", "inception", "of inception's features fd is called fid; ask for fid"),
+        ("kd", "inception", "of inception's features kd is called kid; ask for kid"),
+        ("inception_score", "probe", "of inception's features, not of probe's; use --extractor inception"),
+        ("precision", None, "no extractor is at hand; measure it with `limner evaluate RUN --metrics precision"),
+        ("ppl", None, "no extractor is at hand"),
+    ],
+)
+def test_a_metric_that_does_not_exist_there_names_the_right_one(
+    faces: Dataset, name: str, extractor: str | None, message: str
+) -> None:
+    model = Painter()
+    with pytest.raises(LimnerError, match=message):
+        evaluate(model, faces, metrics=(name,), extractor=Pooling(extractor) if extractor else None)
+    assert model.sizes == []
+
+
+def test_a_path_length_is_the_models_alone(faces: Dataset) -> None:
+    (card,) = evaluate(Painter(), faces, metrics=("ppl",), extractor=Pooling())
+    assert (card.name, card.count_fakes, card.count_reals) == ("ppl_pooling_4", 4, 0)
+    assert (card.dataset, card.split, card.crop) == (None, None, None)
+    assert card.value > 0
+    (smoother,) = evaluate(Painter(spread=0.01), faces, metrics=("ppl",), extractor=Pooling())
+    assert compare(card, smoother)["value"] < -0.9 * card.value
+    images = torch.zeros(2, 16, 16, 3).byte()
+    with pytest.raises(LimnerError, match="ppl needs the model"):
+        compare_images(images, images, metrics=("ppl",), extractor=Pooling())
+
+
+def test_images_from_anywhere_have_features_too(faces: Dataset) -> None:
+    reals = torch.from_numpy(np.array(faces.images(32)[:30]))
+    same = compare_images(reals, reals, metrics=OF_FEATURES, extractor=Pooling())
+    assert [card.value for card in same] == pytest.approx([0, same[1].value, 1, 1, 1, 1], abs=1e-6)
+    dull = {
+        card.metric: card.value for card in compare_images(reals, reals // 4, metrics=OF_FEATURES, extractor=Pooling())
+    }
+    assert dull["fd"] > 0.1
+    assert dull["precision"] < 0.5
+
+
+def test_what_applies_depends_on_what_is_at_hand() -> None:
+    pixels = ("swd", "ms_ssim")
+    assert applicable(None, count=100, model=False) == pixels
+    assert applicable("inception", count=100, model=False) == (
+        *pixels,
+        "fid",
+        "kid",
+        "inception_score",
+        "precision",
+        "recall",
+        "density",
+        "coverage",
+    )
+    assert applicable("probe", count=100, model=False) == (*pixels, *OF_FEATURES)
+    assert "ppl" in applicable("probe", count=100)
+    assert applicable("probe", count=1, model=False) == ("swd",)
+
+
+def test_every_metric_in_the_list_says_what_it_is(faces: Dataset) -> None:
+    for name, spec in METRICS.items():
+        assert spec.summary
+        assert spec.better in ("lower", "higher", "as reals"), name
+        assert spec.other_name is None or METRICS[spec.other_name].other_name == name

@@ -1,85 +1,40 @@
-"""From a model and a dataset to metric cards, in batches: memory does not grow with the images, but for SWD's patches.
+"""From a model and a dataset to metric cards, in batches, by one process or several.
 
-What is compared depends on (seed, count, split) only. Latents are drawn on the CPU and all at once, since a generator's
-normals depend on how many are asked for at a time; so batch size, device and the metrics asked for change nothing.
+Every image is looked at once, whatever is measured of it: features are computed once per batch for all metrics that
+need them. Memory grows with the images only where a metric needs all of them together (SWD's patches, features for
+neighbours and kernels).
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 from torch import Tensor
 
-from limner.errors import DataError, DivergedError, LimnerError
-from limner.latents import LatentSpace
-from limner.metrics.card import Card, Measurement
-from limner.metrics.images import check_images, check_pair
-from limner.metrics.ms_ssim import MSSSIM
-from limner.metrics.swd import SWD
-from limner.pixels import to_bytes
+from limner.errors import LimnerError
+from limner.metrics.card import Card
+from limner.metrics.extractors.base import Extractor
+from limner.metrics.images import check_pair
+from limner.metrics.measuring import Instruments, Measuring, Progress, make_sets, nothing, silent
+from limner.metrics.meters import Plan, Reads
+from limner.metrics.registry import METRICS, check_metrics
+from limner.metrics.rows import Alone, Rows, Team, deal
+from limner.metrics.subject import (
+    QUANTISATION,
+    Asked,
+    Generates,
+    HasImages,
+    ask,
+    choose_reals,
+    generate_fakes,
+    read_reals,
+)
 
-QUANTISATION = "clip to [-1, 1], nearest of 256 levels"
-"""what `limner.pixels.to_bytes` does"""
+__all__ = ["METRICS", "QUANTISATION", "check_metrics", "choose_reals", "compare_images", "evaluate_model"]
 
-
-@runtime_checkable
-class Metric(Protocol):
-    """A number about reals and fakes that arrive in batches of uint8 [n, r, r, 3], the reals first."""
-
-    def add_reals(self, images: Tensor) -> None: ...
-    def add_fakes(self, images: Tensor) -> None: ...
-    def result(self, poll: Callable[[], None]) -> Measurement: ...
-
-
-METRICS: Mapping[str, Callable[[int, int, int], Metric]] = {"swd": SWD, "ms_ssim": MSSSIM}
-"""name → metric, made of (resolution in pixels, count of each set, seed)"""
-
-
-@runtime_checkable
-class Generates(Protocol):
-    """Of `limner.models.Model`, what is used here."""
-
-    @property
-    def resolution(self) -> int: ...
-    @property
-    def latents(self) -> LatentSpace: ...
-    def generate(self, latents: Tensor) -> Tensor: ...
-
-
-@runtime_checkable
-class HasImages(Protocol):
-    """Of `limner.data.dataset.Dataset`, what is used here."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def crop(self) -> str: ...
-    @property
-    def resize(self) -> str: ...
-    @property
-    def manifest_hash(self) -> str: ...
-    def indices(self, split: str) -> np.ndarray: ...
-    def read(self, resolution: int, indices: np.ndarray) -> np.ndarray: ...
-
-
-def nothing() -> None:
-    """The `poll` of a caller who waits."""
-
-
-def check_metrics(names: Sequence[str]) -> None:
-    """Refuse names that are not in METRICS, with the nearest one that is."""
-    if not names:
-        raise LimnerError(f"metrics: none named; choose from {', '.join(METRICS)}")
-    for name in names:
-        if name not in METRICS:
-            near = difflib.get_close_matches(name.lower().replace("-", "_"), METRICS, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise LimnerError(f"metrics: {name!r} is not a metric; {hint}there are {', '.join(METRICS)}")
+ALONE = Alone()
 
 
 def evaluate_model(
@@ -93,8 +48,12 @@ def evaluate_model(
     weights_name: str,
     images_seen: int | None,
     model_name: str | None = None,
+    extractor: Extractor | None = None,
+    probe: Reads | None = None,
     batch_size: int = 64,
     poll: Callable[[], None] = nothing,
+    progress: Progress = silent,
+    team: Team = ALONE,
 ) -> list[Card]:
     """Compare a model's images with a dataset's: one card per metric, in the order asked.
 
@@ -104,12 +63,16 @@ def evaluate_model(
         metrics: names in METRICS.
         count: images of each set; at most as many as the split has, and the card says how many were asked for.
         split: "train", "valid", "test" or "all": the reals are a seeded choice from it, without replacement.
-        seed: of latents, reals, patches and directions.
+        seed: of latents, reals, patches, directions and subsets.
         weights_name: "ema" or "raw", for the card.
         images_seen: by the model in training, for the card.
         model_name: for the card; the name of the class by default.
+        extractor: whose features are compared, for the metrics that need one.
+        probe: reads attributes, for the metrics that need it.
         batch_size: images generated at once.
         poll: called between batches and within long sums; may raise, to stop.
+        progress: told (what, images done, images in all).
+        team: the processes that share the work; the cards are the first one's, the others get none.
 
     Raises:
         LimnerError: unknown metric, count below 1, model in training mode.
@@ -117,24 +80,23 @@ def evaluate_model(
         DivergedError: the model's images are not finite.
         ResourceError: count too large for the memory.
     """
-    check_metrics(metrics)
+    check_metrics(metrics, extractor.name if extractor else None, probe=probe is not None)
     if count < 1 or batch_size < 1:
         raise LimnerError(f"count {count}, batch_size {batch_size}: must be at least 1")
     if getattr(model, "training", False):
         raise LimnerError("the model is in training mode, where batches decide what it generates; call model.eval()")
     chosen = choose_reals(dataset, split, count, seed)
-    meters = {name: METRICS[name](model.resolution, len(chosen), seed) for name in metrics}
-    for images in _reals(dataset, model.resolution, chosen, batch_size):
-        poll()
-        for meter in meters.values():
-            meter.add_reals(images)
-    for images in _fakes(model, len(chosen), seed, batch_size):
-        poll()
-        for meter in meters.values():
-            meter.add_fakes(images)
-    return _cards(
-        meters,
+    asked = ask(model, dataset, chosen, len(chosen), seed)
+    plan = Plan(model.resolution, len(chosen), seed, make_sets(metrics), extractor, model, dataset, asked, probe)
+    measuring = Measuring(metrics, plan, first=team.rank == 0)
+    looks = Instruments(extractor, probe)
+    reals = _reals(plan, chosen, measuring.names(of_reals=True), looks, batch_size, team, poll)
+    measuring.feed_reals(_told(reals, "reals", len(chosen), progress))
+    fakes = _fakes(plan, asked, measuring.names(of_reals=False), looks, batch_size, team, poll)
+    measuring.feed_fakes(_told(fakes, "fakes", len(chosen), progress))
+    return measuring.cards(
         poll,
+        progress,
         count_requested=count,
         count_reals=len(chosen),
         count_fakes=len(chosen),
@@ -150,6 +112,7 @@ def evaluate_model(
         model=model_name or type(model).__name__,
         weights=weights_name,
         images_seen=images_seen,
+        attributes=asked.source,
     )
 
 
@@ -158,6 +121,7 @@ def compare_images(
     fakes: Tensor,
     *,
     metrics: Sequence[str] = ("swd", "ms_ssim"),
+    extractor: Extractor | None = None,
     seed: int = 0,
     batch_size: int = 64,
     poll: Callable[[], None] = nothing,
@@ -171,8 +135,9 @@ def compare_images(
     Args:
         reals: uint8 [n, r, r, 3].
         fakes: uint8 [n, r, r, 3], equally many.
-        metrics: names in METRICS.
-        seed: of the order, patches and directions.
+        metrics: names in METRICS, but those that need a model or its dataset.
+        extractor: whose features are compared, for the metrics that need one.
+        seed: of the order, patches, directions and subsets.
         batch_size: images measured at once; does not change the result.
         poll: called between batches; may raise, to stop.
         about: fields of the card that this function cannot know: crop, resize, dataset, dataset_sha256, split, model,
@@ -181,15 +146,22 @@ def compare_images(
     Raises:
         LimnerError: unknown metric, a wrong type, layout or size, or unequal counts.
     """
-    check_metrics(metrics)
+    check_metrics(metrics, extractor.name if extractor else None)
+    for name in metrics:
+        if METRICS[name].model:
+            raise LimnerError(f"metrics: {name} needs the model and its dataset; use evaluate_model")
     check_pair(reals, fakes)
-    order = torch.randperm(len(reals), generator=torch.Generator().manual_seed(seed))
-    meters = {name: METRICS[name](reals.shape[1], len(reals), seed) for name in metrics}
-    for some in order.split(batch_size):
-        poll()
-        for meter in meters.values():
-            meter.add_reals(reals[some.to(reals.device)])
-            meter.add_fakes(fakes[some.to(fakes.device)])
+    plan = Plan(reals.shape[1], len(reals), seed, make_sets(metrics), extractor)
+    measuring, looks = Measuring(metrics, plan), Instruments(extractor)
+    order = torch.randperm(len(reals), generator=torch.Generator().manual_seed(seed)).split(batch_size)
+
+    def look(images: Tensor, of_reals: bool) -> Iterator[Rows]:
+        for some in order:
+            poll()
+            yield looks.look(images[some.to(images.device)], measuring.names(of_reals=of_reals))
+
+    measuring.feed_reals(look(reals, True))
+    measuring.feed_fakes(look(fakes, False))
     known = {
         "count_requested": len(reals),
         "count_reals": len(reals),
@@ -198,59 +170,52 @@ def compare_images(
         "quantisation": "bytes as given",
         "seed": seed,
     }
-    return _cards(meters, poll, **{**known, **about})
-
-
-def choose_reals(dataset: HasImages, split: str, count: int, seed: int) -> np.ndarray:
-    """int64 [min(count, size of the split)]: indices into the dataset, in random order, none twice."""
-    indices = dataset.indices(split)
-    if len(indices) == 0:
-        raise DataError(f"{dataset.name}: split {split!r} has no images; choose another split")
-    order = torch.randperm(len(indices), generator=torch.Generator().manual_seed(seed))
-    return indices[order[:count].numpy()]
+    return measuring.cards(poll, silent, **{**known, **about})
 
 
 def _reals(
-    dataset: HasImages, resolution: int, chosen: np.ndarray, batch_size: int
-) -> Iterator[UInt8[Tensor, "n r r 3"]]:
-    for start in range(0, len(chosen), batch_size):
-        # a copy, as a memory-mapped array is read-only and torch has no such tensors
-        yield torch.from_numpy(np.array(dataset.read(resolution, chosen[start : start + batch_size])))
+    plan: Plan,
+    chosen: np.ndarray,
+    names: frozenset[str],
+    looks: Instruments,
+    batch_size: int,
+    team: Team,
+    poll: Callable[[], None],
+) -> Iterator[Rows]:
+    """The reals as the metrics look at them; nothing where none does."""
+    dataset = plan.dataset
+    if dataset is None or not names:
+        return
+    batches = [chosen[start : start + batch_size] for start in range(0, len(chosen), batch_size)]
+    yield from deal(batches, lambda rows: looks.look(read_reals(dataset, plan.resolution, rows), names), team, poll)
 
 
-def _fakes(model: Generates, count: int, seed: int, batch_size: int) -> Iterator[UInt8[Tensor, "n r r 3"]]:
-    latents = model.latents.sample(count, torch.Generator().manual_seed(seed))
-    for some in latents.split(batch_size):
-        with torch.no_grad():
-            images = model.generate(some.to(_device(model)))
-        if not torch.isfinite(images).all():
-            raise DivergedError("the model generates images that are not finite; go back to an earlier checkpoint")
-        fakes = to_bytes(images).cpu()
-        check_images(fakes, "fakes")
-        if fakes.shape[1] != model.resolution:
-            raise LimnerError(f"the model generates {fakes.shape[1]}² and calls itself {model.resolution}²")
-        yield fakes
+def _fakes(
+    plan: Plan,
+    asked: Asked,
+    names: frozenset[str],
+    looks: Instruments,
+    batch_size: int,
+    team: Team,
+    poll: Callable[[], None],
+) -> Iterator[Rows]:
+    """The model's images likewise, with the attributes that it was asked for."""
+    model = plan.model
+    if model is None or not names:
+        return
+
+    def work(some: slice) -> Rows:
+        rows = looks.look(generate_fakes(model, asked.latents[some]), names)
+        return {**rows, "wanted": asked.wanted[some]} if asked.wanted is not None and "wanted" in names else rows
+
+    batches = [slice(start, start + batch_size) for start in range(0, len(asked.latents), batch_size)]
+    yield from deal(batches, work, team, poll)
 
 
-def _device(model: Generates) -> torch.device:
-    if isinstance(model, torch.nn.Module):
-        return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    return torch.device("cpu")
-
-
-def _cards(meters: Mapping[str, Metric], poll: Callable[[], None], **about: Any) -> list[Card]:
-    cards = []
-    for name, meter in meters.items():
-        found = meter.result(poll)
-        cards.append(
-            Card(
-                metric=name,
-                value=found.value,
-                values=found.values,
-                settings=found.settings,
-                extractor=found.extractor,
-                extractor_sha256=found.extractor_sha256,
-                **about,
-            )
-        )
-    return cards
+def _told(batches: Iterator[Rows], what: str, of: int, progress: Progress) -> Iterator[Rows]:
+    """The same batches, with their progress told."""
+    done = 0
+    for rows in batches:
+        yield rows
+        done += len(next(iter(rows.values())))
+        progress(what, done, of)

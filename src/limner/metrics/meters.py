@@ -1,0 +1,160 @@
+"""How each metric is fed in an evaluation: from images, from the features of both sets, or from the model itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from limner.errors import LimnerError
+from limner.metrics.card import Measurement
+from limner.metrics.extractors.base import Extractor
+from limner.metrics.features import FeatureSets
+from limner.metrics.rows import Rows
+from limner.metrics.subject import Asked, Generates, HasImages, device_of
+
+Poll = Callable[[], None]
+IMAGES_PER_PAIR = 5
+"""images of each set in an evaluation for one pair of its path length, which then costs a fifth of the rest"""
+
+
+@runtime_checkable
+class Reads(Protocol):
+    """Of `limner.metrics.extractors.probe.ProbeExtractor`, what is used here."""
+
+    name: str
+    sha256: str
+    resize: str
+
+    def read(self, images: Tensor) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a metric may know before the first image."""
+
+    resolution: int
+    """pixels"""
+    count: int
+    """of fakes, and of reals where both are looked at"""
+    seed: int
+    sets: FeatureSets
+    """of all metrics together, fed for all of them at once"""
+    extractor: Extractor | None = None
+    model: Generates | None = None
+    dataset: HasImages | None = None
+    asked: Asked | None = None
+    probe: Reads | None = None
+
+
+@runtime_checkable
+class Meter(Protocol):
+    """A metric in an evaluation: fed all reals, then all fakes, then asked once."""
+
+    def add_reals(self, rows: Rows) -> None: ...
+    def add_fakes(self, rows: Rows) -> None: ...
+    def result(self, poll: Poll) -> Measurement: ...
+
+
+@runtime_checkable
+class OfImages(Protocol):
+    """A metric of uint8 images [n, r, r, 3]."""
+
+    def add_reals(self, images: Tensor) -> None: ...
+    def add_fakes(self, images: Tensor) -> None: ...
+    def result(self, poll: Poll) -> Measurement: ...
+
+
+class ImageMeter:
+    """A metric of images, fed from rows."""
+
+    def __init__(self, metric: OfImages) -> None:
+        self._metric = metric
+
+    def add_reals(self, rows: Rows) -> None:
+        self._metric.add_reals(rows["images"])
+
+    def add_fakes(self, rows: Rows) -> None:
+        self._metric.add_fakes(rows["images"])
+
+    def result(self, poll: Poll) -> Measurement:
+        return self._metric.result(poll)
+
+
+class Computed:
+    """A metric that is computed at the end, from the features of all, or with the model itself."""
+
+    def __init__(self, plan: Plan, compute: Callable[[Plan, Poll], Measurement]) -> None:
+        self._plan, self._compute = plan, compute
+
+    def add_reals(self, rows: Rows) -> None:
+        pass
+
+    def add_fakes(self, rows: Rows) -> None:
+        pass
+
+    def result(self, poll: Poll) -> Measurement:
+        poll()
+        return self._compute(self._plan, poll)
+
+
+def of_frechet(plan: Plan, poll: Poll) -> Measurement:
+    """Fréchet distance of the two sets' Gaussians."""
+    from limner.metrics.frechet import frechet
+
+    reals, fakes = plan.sets.reals.moments, plan.sets.fakes.moments
+    if reals is None or fakes is None or min(reals.count, fakes.count) < 2:
+        raise LimnerError("a Fréchet distance needs at least 2 images of each set; raise the count")
+    return frechet(reals, fakes)
+
+
+def of_kernel(plan: Plan, poll: Poll) -> Measurement:
+    """Kernel distance of the two sets."""
+    from limner.metrics.kernel import kernel
+
+    return kernel(plan.sets.reals.features, plan.sets.fakes.features, seed=plan.seed, poll=poll)
+
+
+def of_inception_score(plan: Plan, poll: Poll) -> Measurement:
+    """Inception score of the fakes; the same of the reals is the sub-value `reals`."""
+    from limner.metrics.inception_score import inception_score, score
+
+    found = score(plan.sets.fakes.logits, seed=plan.seed)
+    reals, _ = inception_score(plan.sets.reals.logits, seed=plan.seed)
+    rule = (plan.extractor and plan.extractor.logits_rule) or "the extractor's own"
+    return replace(found, values={**found.values, "reals": reals}, settings={**found.settings, "logits": rule})
+
+
+def of_neighbours(name: str) -> Callable[[Plan, Poll], Measurement]:
+    """Precision, recall, density or coverage, of one pass for all four."""
+    from limner.metrics.neighbours import measurements, prdc
+
+    def compute(plan: Plan, poll: Poll) -> Measurement:
+        found = plan.sets.once(
+            "neighbours", lambda: prdc(plan.sets.reals.features, plan.sets.fakes.features, poll=poll)
+        )
+        return measurements(found)[name]
+
+    return compute
+
+
+def of_path_length(plan: Plan, poll: Poll) -> Measurement:
+    """Perceptual path length of the model, a fifth as many pairs as fakes."""
+    from limner.metrics.path_length import perceptual_path_length
+
+    model, extractor = plan.model, plan.extractor
+    if model is None or extractor is None:
+        raise LimnerError("ppl needs a model and an extractor")
+    pairs = max(1, plan.count // IMAGES_PER_PAIR)
+    found = perceptual_path_length(
+        model.generate,
+        model.latents,
+        extractor,
+        pairs=pairs,
+        seed=plan.seed,
+        device=device_of(model),
+        poll=poll,
+    )
+    return replace(found, count_reals=0, count_fakes=pairs)
