@@ -100,6 +100,9 @@ def perceptual_path_length(
         },
         extractor=extractor.name,
         extractor_sha256=extractor.sha256,
+        extractor_resize=extractor.resize,
+        count_reals=0,
+        count_fakes=pairs,
     )
 
 
