@@ -11,7 +11,6 @@ shares make it, so the balanced accuracy, where ignoring is worth one half, is g
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from jaxtyping import Float, Int64, UInt8
@@ -20,20 +19,7 @@ from torch import Tensor
 from limner.errors import LimnerError
 from limner.metrics.card import Measurement
 from limner.metrics.probe.figures import Accuracy, AttributeFigure
-from limner.metrics.probe.network import Reading
-from limner.types import Attributes
-
-
-class ReadsAttributes(Protocol):
-    """Of `limner.metrics.extractors.probe.ProbeExtractor`, what is used here."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def sha256(self) -> str: ...
-    @property
-    def accuracy(self) -> Accuracy: ...
-    def read(self, images: UInt8[Tensor, "n r r 3"]) -> Reading: ...
+from limner.metrics.probe.readers import Reads
 
 
 class AttributeAccuracy:
@@ -47,26 +33,30 @@ class AttributeAccuracy:
         LimnerError: no names, one twice, one that the probe does not read, or none that it reads well.
     """
 
-    def __init__(self, probe: ReadsAttributes, names: Sequence[str]) -> None:
+    def __init__(self, probe: Reads, names: Sequence[str]) -> None:
         self.probe = probe
         self.figures = _figures(probe.accuracy, names)
         order = [figure.name for figure in probe.accuracy.attributes]
         self._columns = [order.index(name) for name in names]
         self._counts: Int64[Tensor, "2 2 a"] = torch.zeros(2, 2, len(names), dtype=torch.int64)  # [asked, read]
 
-    def add(self, images: UInt8[Tensor, "n r r 3"], asked: Attributes) -> None:
+    def add(self, images: UInt8[Tensor, "n r r 3"], asked: Float[Tensor, "m a"]) -> None:
         """Read samples that were asked to have the attributes `asked` (0 or 1), columns in the order of `names`.
 
         Raises:
             LimnerError: not one vector of 0 and 1 per image, or images the probe cannot read.
         """
-        if asked.shape != (len(images), len(self.figures)):
-            expected = f"[{len(images)}, {len(self.figures)}]"
+        self.add_readings(self.probe.read(images).attributes, asked)
+
+    def add_readings(self, logits: Float[Tensor, "n b"], asked: Float[Tensor, "m a"]) -> None:
+        """The same for samples that the probe has read: its logits [n, b], columns in its own order."""
+        if asked.shape != (len(logits), len(self.figures)):
+            expected = f"[{len(logits)}, {len(self.figures)}]"
             raise LimnerError(f"asked: shape {list(asked.shape)}, but {expected} is needed: a value per image and name")
         wanted = asked.detach().cpu()
         if not ((wanted == 0) | (wanted == 1)).all():
             raise LimnerError("asked: holds values other than 0 and 1; ask for attributes to be there or not")
-        found = self.probe.read(images).attributes[:, self._columns] > 0
+        found = logits.detach().cpu()[:, self._columns] > 0
         for asks in (0, 1):
             for reads in (0, 1):
                 self._counts[asks, reads] += ((wanted == asks) & (found == bool(reads))).sum(0)
