@@ -10,16 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from limner.data.dataset import Dataset
+from limner.data.layout import sha256_file
 from limner.data.writer import DatasetWriter
 from limner.errors import DataError, DivergedError, LimnerError
-from limner.latents import Gaussian, LatentSpace
+from limner.latents import AttributeRows, Gaussian, Labels, LatentSpace
 from limner.metrics.card import Card, compare, read_card
 from limner.metrics.evaluate import QUANTISATION, choose_reals, compare_images, evaluate_model
 from limner.metrics.extractors.base import Extractor, Features
+from limner.metrics.extractors.probe import ProbeExtractor
 from limner.metrics.frechet import frechet_distance_of_features
 from limner.metrics.kernel import kernel_distance
+from limner.metrics.moments import Moments
 from limner.metrics.ms_ssim import ms_ssim_of_pairs
 from limner.metrics.neighbours import prdc
+from limner.metrics.probe.figures import Accuracy, AttributeFigure
+from limner.metrics.probe.network import Reading
 from limner.metrics.registry import METRICS, applicable
 from limner.metrics.swd import swd
 from limner.pixels import to_bytes, to_floats
@@ -332,6 +337,147 @@ def test_images_from_anywhere_have_features_too(faces: Dataset) -> None:
     }
     assert dull["fd"] > 0.1
     assert dull["precision"] < 0.5
+
+
+# --- reference statistics ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LIMNER_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "statistics"
+
+
+def test_moments_of_the_reals_are_kept_and_change_no_bit(faces: Dataset, cache: Path) -> None:
+    first, second = Pooling(), Pooling()
+    (fresh,) = evaluate(Painter(), faces, metrics=("fd",), extractor=first, cache=False)
+    assert not cache.exists()
+    (kept,) = evaluate(Painter(), faces, metrics=("fd",), extractor=first)
+    (file,) = cache.iterdir()
+    (known,) = evaluate(Painter(), faces, metrics=("fd",), extractor=second)
+    assert (len(first.looked), len(second.looked)) == (4, 1)
+    assert fresh == kept == known
+    swd_too = evaluate(Painter(), faces, metrics=("swd", "fd"), extractor=second)
+    assert swd_too[0] == evaluate(Painter(), faces, metrics=("swd",))[0]
+    assert swd_too[1] == known
+    assert len(second.looked) == 2
+    evaluate(Painter(), faces, metrics=("fd", "kd"), extractor=second)
+    assert len(second.looked) == 4, "a kernel distance needs the features themselves"
+    for changes in ({"seed": 1}, {"count": 19}, {"split": "all"}):
+        evaluate(Painter(), faces, metrics=("fd",), extractor=Pooling(), **changes)
+    other = Pooling()
+    other.sha256 = "6" * 64
+    evaluate(Painter(), faces, metrics=("fd",), extractor=other)
+    assert len(list(cache.iterdir())) == 5
+    file.write_bytes(file.read_bytes()[:-100])
+    assert evaluate(Painter(), faces, metrics=("fd",), extractor=Pooling()) == [known]
+
+
+def test_a_reference_file_of_others_is_named_by_its_hash(faces: Dataset, tmp_path: Path) -> None:
+    reals = torch.from_numpy(faces.read(32, choose_reals(faces, "train", 20, 0)).copy())
+    moments = Moments.from_features(Pooling().of_bytes(reals).features)
+    path = tmp_path / "celeba.npz"
+    np.savez(path, mu=moments.mean.numpy(), sigma=moments.covariance.numpy())
+    (direct,) = evaluate(Painter(), faces, metrics=("fd",), extractor=Pooling())
+    (card,) = evaluate(Painter(), faces, metrics=("fd",), extractor=Pooling(), reference=path)
+    assert card.value == pytest.approx(direct.value, abs=1e-9)
+    assert (card.dataset, card.split, card.crop, card.resize) == ("celeba.npz", "unknown", "unknown", "unknown")
+    assert card.dataset_sha256 == sha256_file(path)
+    assert (card.count_reals, card.settings["rank"]) == (None, "unknown")
+    with pytest.raises(LimnerError, match="dataset_sha256"):
+        compare(direct, card)
+    (more,) = evaluate(Painter(), faces, 50, metrics=("fd",), extractor=Pooling(), reference=path)
+    assert more.count_fakes == 50, "no split caps it"
+    card.write(tmp_path / "card.json")
+    assert read_card(tmp_path / "card.json") == card
+
+
+def test_limners_own_reference_is_checked_and_is_as_good_as_the_reals(faces: Dataset, cache: Path) -> None:
+    (direct,) = evaluate(Painter(), faces, metrics=("fd",), extractor=Pooling())
+    (path,) = cache.iterdir()
+    (card,) = evaluate(Painter(), faces, metrics=("fd",), extractor=Pooling(), reference=path)
+    assert card == direct
+    other = Pooling()
+    other.sha256 = "6" * 64
+    with pytest.raises(DataError, match="extractor_sha256"):
+        evaluate(Painter(), faces, metrics=("fd",), extractor=other, reference=path)
+    with pytest.raises(LimnerError, match="swd, kd needs more of them"):
+        evaluate(Painter(), faces, metrics=("swd", "fd", "kd"), extractor=Pooling(), reference=path)
+    narrow = Pooling()
+    narrow.width = 11
+    foreign = path.with_name("foreign.npz")
+    with np.load(path) as arrays:
+        np.savez(foreign, mu=arrays["mu"], sigma=arrays["sigma"])
+    with pytest.raises(DataError, match="statistics of 12 features, and pooling makes 11"):
+        evaluate(Painter(), faces, metrics=("fd",), extractor=narrow, reference=foreign)
+
+
+# --- conditional models -----------------------------------------------------------------------------------------------
+
+
+class Shades(nn.Module):
+    """A conditional model that paints what it is asked for: bright or dark, on a faint pattern of z."""
+
+    def __init__(self, labels: Labels, resolution: int = 16) -> None:
+        super().__init__()
+        self.labels, self.resolution = labels, resolution
+        self.latents = LatentSpace(Gaussian("z", 3), AttributeRows("attributes", len(labels.names), labels))
+        self.asked: list[Tensor] = []
+        self.eval()
+
+    def generate(self, latents: Tensor) -> Tensor:
+        parts = self.latents.split(latents)
+        self.asked.append(parts["attributes"].clone())
+        bright = parts["attributes"][:, 0] * 1.2 - 0.6
+        side = self.resolution
+        return (bright[:, None] + 0.1 * parts["z"])[:, :, None, None].expand(-1, 3, side, side).clamp(-1, 1)
+
+
+def test_a_conditional_model_is_asked_for_what_the_reals_have(tiny_dataset: Dataset) -> None:
+    names = ("warm", "bright")
+    model = Shades(Labels(names, np.zeros((2, 2), bool)))
+    (card,) = evaluate(model, tiny_dataset, 20, metrics=("swd",), batch_size=6)
+    rows = choose_reals(tiny_dataset, "train", 20, 0)
+    columns = [tiny_dataset.attribute_names.index(name) for name in names]
+    assert torch.cat(model.asked).tolist() == np.asarray(tiny_dataset.attributes())[rows][:, columns].tolist()
+    assert card.attributes == "rows of the reals: warm bright"
+    stranger = Shades(Labels(("Smiling",), np.ones((3, 1), bool)))
+    (other,) = evaluate(stranger, tiny_dataset, 20, metrics=("swd",))
+    assert torch.cat(stranger.asked).min() == 1
+    assert other.attributes == "rows kept in the checkpoint: Smiling"
+    with pytest.raises(LimnerError, match="attributes 'rows of the reals"):
+        compare(card, other)
+
+
+class Eye(ProbeExtractor):
+    """A probe that reads whether an image is bright, and is right nine times in ten as far as it knows."""
+
+    def __init__(self) -> None:
+        self.name, self.sha256, self.resize = "probe", "7" * 64, "none"
+
+    @property
+    def accuracy(self) -> Accuracy:
+        return Accuracy((AttributeFigure("bright", 0.9, 0.5, 0.9),), None, None)
+
+    def read(self, images: Tensor) -> Reading:
+        logits = images.float().mean(dim=(1, 2, 3))[:, None] - 127.5
+        return Reading(logits, None, None, logits)
+
+
+def test_a_probe_says_whether_a_conditional_model_obeys(tiny_dataset: Dataset) -> None:
+    model, metrics = Shades(Labels(("bright",), np.zeros((2, 1), bool))), ("attribute_accuracy",)
+    (card,) = evaluate(model, tiny_dataset, 20, metrics=metrics, probe=Eye())
+    assert card.name == "attribute_accuracy_probe_20"
+    assert (card.value, card.values["probe_bright"]) == (1, 0.9)
+    assert (card.count_reals, card.extractor_sha256) == (0, "7" * 64)
+    assert card.attributes == "rows of the reals: bright"
+    model.labels = Labels(("left",), np.zeros((2, 1), bool))
+    with pytest.raises(LimnerError, match="does not read 'left'"):
+        evaluate(model, tiny_dataset, 20, metrics=metrics, probe=Eye())
+    with pytest.raises(LimnerError, match="limner data probe"):
+        evaluate(model, tiny_dataset, 20, metrics=metrics)
+    with pytest.raises(LimnerError, match="of conditional models"):
+        evaluate(Painter(16), tiny_dataset, 20, metrics=metrics, probe=Eye())
 
 
 def test_what_applies_depends_on_what_is_at_hand() -> None:

@@ -7,18 +7,23 @@ neighbours and kernels).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from limner.errors import LimnerError
+from limner.metrics import reference as references
 from limner.metrics.card import Card
 from limner.metrics.extractors.base import Extractor
+from limner.metrics.extractors.probe import ProbeExtractor
 from limner.metrics.images import check_pair
-from limner.metrics.measuring import Instruments, Measuring, Progress, make_sets, nothing, silent
-from limner.metrics.meters import Plan, Reads
+from limner.metrics.measuring import Measuring, Progress, make_sets, nothing, silent
+from limner.metrics.meters import Plan
 from limner.metrics.registry import METRICS, check_metrics
 from limner.metrics.rows import Alone, Rows, Team, deal
 from limner.metrics.subject import (
@@ -49,7 +54,9 @@ def evaluate_model(
     images_seen: int | None,
     model_name: str | None = None,
     extractor: Extractor | None = None,
-    probe: Reads | None = None,
+    probe: ProbeExtractor | None = None,
+    reference: Path | None = None,
+    cache: bool = True,
     batch_size: int = 64,
     poll: Callable[[], None] = nothing,
     progress: Progress = silent,
@@ -69,6 +76,9 @@ def evaluate_model(
         model_name: for the card; the name of the class by default.
         extractor: whose features are compared, for the metrics that need one.
         probe: reads attributes, for the metrics that need it.
+        reference: file of reference statistics to compare with, instead of the dataset's images; fid and fd only.
+        cache: where fid or fd is all that is asked of the reals' features, keep their mean and covariance for next
+            time; the number is the same to the last bit.
         batch_size: images generated at once.
         poll: called between batches and within long sums; may raise, to stop.
         progress: told (what, images done, images in all).
@@ -86,34 +96,60 @@ def evaluate_model(
     if getattr(model, "training", False):
         raise LimnerError("the model is in training mode, where batches decide what it generates; call model.eval()")
     chosen = choose_reals(dataset, split, count, seed)
-    asked = ask(model, dataset, chosen, len(chosen), seed)
-    plan = Plan(model.resolution, len(chosen), seed, make_sets(metrics), extractor, model, dataset, asked, probe)
+    fakes_count = len(chosen) if reference is None else count
+    asked = ask(model, dataset, chosen, fakes_count, seed)
+    plan = Plan(model.resolution, fakes_count, seed, make_sets(metrics), extractor, model, dataset, asked, probe)
+    about: dict[str, Any] = {
+        "count_requested": count,
+        "count_reals": len(chosen),
+        "count_fakes": fakes_count,
+        "resolution": model.resolution,
+        "quantisation": QUANTISATION,
+        "resize": dataset.resize,
+        "crop": dataset.crop,
+        "dataset": dataset.name,
+        "dataset_sha256": dataset.manifest_hash,
+        "split": split,
+        "seed": seed,
+        "latents_seed": seed,
+        "model": model_name or type(model).__name__,
+        "weights": weights_name,
+        "images_seen": images_seen,
+        "attributes": asked.source,
+    }
     measuring = Measuring(metrics, plan, first=team.rank == 0)
-    looks = Instruments(extractor, probe)
-    reals = _reals(plan, chosen, measuring.names(of_reals=True), looks, batch_size, team, poll)
-    measuring.feed_reals(_told(reals, "reals", len(chosen), progress))
-    fakes = _fakes(plan, asked, measuring.names(of_reals=False), looks, batch_size, team, poll)
-    measuring.feed_fakes(_told(fakes, "fakes", len(chosen), progress))
-    return measuring.cards(
-        poll,
-        progress,
-        count_requested=count,
-        count_reals=len(chosen),
-        count_fakes=len(chosen),
-        resolution=model.resolution,
-        quantisation=QUANTISATION,
-        resize=dataset.resize,
-        crop=dataset.crop,
-        dataset=dataset.name,
-        dataset_sha256=dataset.manifest_hash,
-        split=split,
-        seed=seed,
-        latents_seed=seed,
-        model=model_name or type(model).__name__,
-        weights=weights_name,
-        images_seen=images_seen,
-        attributes=asked.source,
+    with _reals_known(plan, metrics, split, len(chosen), reference, cache, team) as said:
+        measuring.feed_reals(_told(_reals(measuring, chosen, batch_size, team, poll), "reals", len(chosen), progress))
+    measuring.feed_fakes(_told(_fakes(measuring, asked, batch_size, team, poll), "fakes", fakes_count, progress))
+    return measuring.cards(poll, progress, **{**about, **said})
+
+
+@contextmanager
+def _reals_known(
+    plan: Plan, metrics: Sequence[str], split: str, count: int, file: Path | None, cache: bool, team: Team
+) -> Iterator[Mapping[str, str | int | None]]:
+    """Give the plan the reals' moments where they are known, and keep them afterwards where they are not yet.
+
+    Yields what the card says of them instead of the dataset.
+    """
+    extractor, dataset, reals = plan.extractor, plan.dataset, plan.sets.reals
+    if extractor is None or dataset is None or not (file or references.only_moments(metrics)):
+        yield {}
+        return
+    key = references.protocol_of(
+        dataset, split=split, resolution=plan.resolution, count=count, seed=plan.seed, extractor=extractor
     )
+    if file is not None:
+        reference = references.read_reference(file, key, extractor, metrics)
+        reals.known = reference.moments
+        yield reference.about
+        return
+    found = references.cached(key) if cache and team.rank == 0 else None
+    if team.agree(found is not None):
+        reals.known = found or references.ELSEWHERE
+    yield {}
+    if cache and reals.moments is not None and reals.moments.count > 1:
+        references.keep(reals.moments, key)
 
 
 def compare_images(
@@ -147,18 +183,15 @@ def compare_images(
         LimnerError: unknown metric, a wrong type, layout or size, or unequal counts.
     """
     check_metrics(metrics, extractor.name if extractor else None)
-    for name in metrics:
-        if METRICS[name].model:
-            raise LimnerError(f"metrics: {name} needs the model and its dataset; use evaluate_model")
     check_pair(reals, fakes)
     plan = Plan(reals.shape[1], len(reals), seed, make_sets(metrics), extractor)
-    measuring, looks = Measuring(metrics, plan), Instruments(extractor)
+    measuring = Measuring(metrics, plan)
     order = torch.randperm(len(reals), generator=torch.Generator().manual_seed(seed)).split(batch_size)
 
     def look(images: Tensor, of_reals: bool) -> Iterator[Rows]:
         for some in order:
             poll()
-            yield looks.look(images[some.to(images.device)], measuring.names(of_reals=of_reals))
+            yield measuring.look(images[some.to(images.device)], measuring.names(of_reals=of_reals))
 
     measuring.feed_reals(look(reals, True))
     measuring.feed_fakes(look(fakes, False))
@@ -174,39 +207,29 @@ def compare_images(
 
 
 def _reals(
-    plan: Plan,
-    chosen: np.ndarray,
-    names: frozenset[str],
-    looks: Instruments,
-    batch_size: int,
-    team: Team,
-    poll: Callable[[], None],
+    measuring: Measuring, chosen: np.ndarray, batch_size: int, team: Team, poll: Callable[[], None]
 ) -> Iterator[Rows]:
     """The reals as the metrics look at them; nothing where none does."""
-    dataset = plan.dataset
+    dataset, names = measuring.plan.dataset, measuring.names(of_reals=True)
     if dataset is None or not names:
         return
+
+    def work(rows: np.ndarray) -> Rows:
+        return measuring.look(read_reals(dataset, measuring.plan.resolution, rows), names)
+
     batches = [chosen[start : start + batch_size] for start in range(0, len(chosen), batch_size)]
-    yield from deal(batches, lambda rows: looks.look(read_reals(dataset, plan.resolution, rows), names), team, poll)
+    yield from deal(batches, work, team, poll)
 
 
-def _fakes(
-    plan: Plan,
-    asked: Asked,
-    names: frozenset[str],
-    looks: Instruments,
-    batch_size: int,
-    team: Team,
-    poll: Callable[[], None],
-) -> Iterator[Rows]:
+def _fakes(measuring: Measuring, asked: Asked, batch_size: int, team: Team, poll: Callable[[], None]) -> Iterator[Rows]:
     """The model's images likewise, with the attributes that it was asked for."""
-    model = plan.model
+    model, names = measuring.plan.model, measuring.names(of_reals=False)
     if model is None or not names:
         return
 
     def work(some: slice) -> Rows:
-        rows = looks.look(generate_fakes(model, asked.latents[some]), names)
-        return {**rows, "wanted": asked.wanted[some]} if asked.wanted is not None and "wanted" in names else rows
+        rows = measuring.look(generate_fakes(model, asked.latents[some]), names)
+        return rows if asked.wanted is None or "wanted" not in names else {**rows, "wanted": asked.wanted[some]}
 
     batches = [slice(start, start + batch_size) for start in range(0, len(asked.latents), batch_size)]
     yield from deal(batches, work, team, poll)

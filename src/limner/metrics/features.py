@@ -7,16 +7,28 @@ A Fréchet distance needs only mean and covariance, which stream in float64; the
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from limner.errors import LimnerError
 from limner.metrics.moments import Moments
 from limner.metrics.rows import Rows
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class KnownMoments:
+    """Mean and covariance of a set whose images need not be looked at."""
+
+    mean: Float[Tensor, "d"]
+    covariance: Float[Tensor, "d d"]
+    count: int | None
+    """of images; None where a file does not say"""
 
 
 class FeatureSet:
@@ -25,6 +37,8 @@ class FeatureSet:
     def __init__(self, *, moments: bool, keep: bool, keep_logits: bool) -> None:
         self._streams, self._keeps, self._keeps_logits = moments, keep, keep_logits
         self.moments: Moments | None = None
+        self.known: KnownMoments | None = None
+        """instead of `moments`, where these are known already"""
         self._kept: list[Tensor] = []
         self._logits: list[Tensor] = []
 
@@ -38,6 +52,18 @@ class FeatureSet:
             self._kept.append(features)
         if self._keeps_logits:
             self._logits.append(rows["logits"])
+
+    def summed_up(self) -> KnownMoments:
+        """Mean and covariance, known or of what was added.
+
+        Raises:
+            LimnerError: of fewer than two images.
+        """
+        if self.known is not None:
+            return self.known
+        if self.moments is None or self.moments.count < 2:
+            raise LimnerError("a Fréchet distance needs at least 2 images of each set; raise the count")
+        return KnownMoments(self.moments.mean, self.moments.covariance, self.moments.count)
 
     @property
     def features(self) -> Float[Tensor, "n d"]:

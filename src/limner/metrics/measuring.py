@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
+from limner.errors import LimnerError
 from limner.metrics.card import Card, Measurement
-from limner.metrics.extractors.base import Extractor
 from limner.metrics.features import FeatureSets
-from limner.metrics.meters import Meter, Plan, Reads
+from limner.metrics.meters import Meter, Plan
 from limner.metrics.registry import METRICS
 from limner.metrics.rows import Rows
 
 Progress = Callable[[str, int, int], None]
 """told what is being done, how many images of it are done, and how many there are"""
-
-
 _OF_THE_REALS = ("dataset", "dataset_sha256", "split", "crop", "resize", "attributes")
 
 
@@ -28,26 +25,6 @@ def nothing() -> None:
 
 def silent(what: str, done: int, of: int) -> None:
     """The `progress` of a caller who does not look."""
-
-
-@dataclass(frozen=True)
-class Instruments:
-    """The networks that look at images."""
-
-    extractor: Extractor | None = None
-    probe: Reads | None = None
-
-    def look(self, images: Tensor, names: frozenset[str]) -> Rows:
-        """The rows of these names, of uint8 images [n, r, r, 3]."""
-        rows = {"images": images} if "images" in names else {}
-        if self.extractor is not None and names & {"features", "logits"}:
-            found = self.extractor.of_bytes(images)
-            rows["features"] = found.features
-            if found.logits is not None and "logits" in names:
-                rows["logits"] = found.logits
-        if self.probe is not None and "readings" in names:
-            rows["readings"] = self.probe.read(images).attributes.cpu()
-        return rows
 
 
 def make_sets(metrics: Sequence[str]) -> FeatureSets:
@@ -65,12 +42,26 @@ class Measuring:
 
     def __init__(self, metrics: Sequence[str], plan: Plan, *, first: bool = True) -> None:
         self.metrics, self.plan = tuple(metrics), plan
+        missing = [name for name in metrics if METRICS[name].model and plan.model is None]
+        if missing:
+            raise LimnerError(f"metrics: {missing[0]} needs the model; use evaluate_model")
         self._meters: dict[str, Meter] = {name: METRICS[name].make(plan) for name in metrics} if first else {}
+
+    def look(self, images: Tensor, names: frozenset[str]) -> dict[str, Tensor]:
+        """The rows of these names, of uint8 images [n, r, r, 3]."""
+        rows = {"images": images} if "images" in names else {}
+        if self.plan.extractor is not None and names & {"features", "logits"}:
+            found = self.plan.extractor.of_bytes(images)
+            rows["features"] = found.features
+            if found.logits is not None and "logits" in names:
+                rows["logits"] = found.logits
+        return rows
 
     def names(self, *, of_reals: bool) -> frozenset[str]:
         """Of the rows that these metrics look at."""
         specs = [METRICS[name] for name in self.metrics]
-        return frozenset(row for spec in specs if spec.of_reals or not of_reals for row in spec.takes)
+        names = frozenset(row for spec in specs if spec.of_reals or not of_reals for row in spec.takes)
+        return names - {"features"} if of_reals and self.plan.sets.reals.known else names
 
     def feed_reals(self, batches: Iterable[Rows]) -> None:
         """All reals, before the fakes."""

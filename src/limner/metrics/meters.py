@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
 from limner.errors import LimnerError
+from limner.metrics.attribute_accuracy import AttributeAccuracy
 from limner.metrics.card import Measurement
 from limner.metrics.extractors.base import Extractor
+from limner.metrics.extractors.probe import ProbeExtractor
 from limner.metrics.features import FeatureSets
 from limner.metrics.rows import Rows
 from limner.metrics.subject import Asked, Generates, HasImages, device_of
@@ -18,17 +20,6 @@ from limner.metrics.subject import Asked, Generates, HasImages, device_of
 Poll = Callable[[], None]
 IMAGES_PER_PAIR = 5
 """images of each set in an evaluation for one pair of its path length, which then costs a fifth of the rest"""
-
-
-@runtime_checkable
-class Reads(Protocol):
-    """Of `limner.metrics.extractors.probe.ProbeExtractor`, what is used here."""
-
-    name: str
-    sha256: str
-    resize: str
-
-    def read(self, images: Tensor) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -46,7 +37,7 @@ class Plan:
     model: Generates | None = None
     dataset: HasImages | None = None
     asked: Asked | None = None
-    probe: Reads | None = None
+    probe: ProbeExtractor | None = None
 
 
 @runtime_checkable
@@ -83,6 +74,25 @@ class ImageMeter:
         return self._metric.result(poll)
 
 
+class AttributeMeter:
+    """Whether the fakes have the attributes that they were asked to have."""
+
+    def __init__(self, plan: Plan) -> None:
+        if plan.probe is None or plan.asked is None or plan.asked.wanted is None:
+            raise LimnerError("metrics: attribute_accuracy is of conditional models; this one takes no attributes")
+        self._metric = AttributeAccuracy(plan.probe, plan.asked.names)
+
+    def add_reals(self, rows: Rows) -> None:
+        pass
+
+    def add_fakes(self, rows: Rows) -> None:
+        self._metric.add(rows["images"], rows["wanted"])
+
+    def result(self, poll: Poll) -> Measurement:
+        poll()
+        return replace(self._metric.result(), count_reals=0)
+
+
 class Computed:
     """A metric that is computed at the end, from the features of all, or with the model itself."""
 
@@ -102,12 +112,17 @@ class Computed:
 
 def of_frechet(plan: Plan, poll: Poll) -> Measurement:
     """Fréchet distance of the two sets' Gaussians."""
-    from limner.metrics.frechet import frechet
+    from limner.metrics.frechet import frechet_terms
 
-    reals, fakes = plan.sets.reals.moments, plan.sets.fakes.moments
-    if reals is None or fakes is None or min(reals.count, fakes.count) < 2:
-        raise LimnerError("a Fréchet distance needs at least 2 images of each set; raise the count")
-    return frechet(reals, fakes)
+    reals, fakes = plan.sets.reals.summed_up(), plan.sets.fakes.summed_up()
+    means, covariances = frechet_terms(reals.mean, reals.covariance, fakes.mean, fakes.covariance)
+    counts = [count for count in (reals.count, fakes.count) if count is not None]
+    rank = "deficient" if min(counts) <= len(fakes.mean) else "full" if len(counts) == 2 else "unknown"
+    return Measurement(
+        value=means + covariances,
+        values={"mean_term": means, "covariance_term": covariances},
+        settings={"features": len(fakes.mean), "rank": rank, "precision": "float64"},
+    )
 
 
 def of_kernel(plan: Plan, poll: Poll) -> Measurement:

@@ -11,7 +11,7 @@ from typing import Literal
 from limner.errors import LimnerError
 from limner.metrics import meters
 from limner.metrics.card import Measurement
-from limner.metrics.meters import Computed, ImageMeter, Meter, Plan, Poll
+from limner.metrics.meters import AttributeMeter, Computed, ImageMeter, Meter, Plan, Poll
 from limner.metrics.ms_ssim import MSSSIM
 from limner.metrics.swd import SWD
 
@@ -34,9 +34,9 @@ class Spec:
     moments: bool = False
     """mean and covariance of the features are all it needs"""
     probe: bool = False
-    """whether it reads the fakes with a labelled set's probe"""
+    """whether a labelled set's probe reads the fakes, which a conditional model made"""
     model: bool = False
-    """whether it needs the model itself, or at least its dataset"""
+    """whether it needs the model itself"""
     least: int = 1
     """images of each set below which there is no such number"""
 
@@ -149,6 +149,15 @@ METRICS: Mapping[str, Spec] = {
         extractor="any",
         model=True,
     ),
+    "attribute_accuracy": Spec(
+        "share of attributes asked for that a probe finds in the fakes",
+        "higher",
+        AttributeMeter,
+        takes=("images", "wanted"),
+        of_reals=False,
+        probe=True,
+        model=True,
+    ),
 }
 """name → metric, in the order they are shown"""
 
@@ -207,7 +216,14 @@ def exists_for(name: str, extractor: str | None) -> bool:
 
 
 def applicable(extractor: str | None, *, count: int, probe: bool = False, model: bool = True) -> tuple[str, ...]:
-    """All metrics that can be measured with what is at hand."""
+    """All metrics that can be measured with what is at hand.
+
+    Args:
+        extractor: its name, if any.
+        count: images of each set.
+        probe: whether a probe is at hand that reads what a conditional model is asked for.
+        model: whether there is a model, not only its images.
+    """
     return tuple(
         name
         for name, spec in METRICS.items()

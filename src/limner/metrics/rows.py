@@ -13,19 +13,22 @@ from torch import Tensor
 
 Rows: TypeAlias = Mapping[str, Tensor]
 """the same n images under several names, on the CPU: "images" uint8 [n, r, r, 3], "features" float32 [n, d], "logits"
-[n, k] of the extractor, "readings" [n, a] attribute logits of the probe, "wanted" [n, a] attributes asked for"""
+[n, k] of the extractor, "wanted" [n, a] attributes that the fakes were asked to have"""
 
 T = TypeVar("T")
 
 
 @runtime_checkable
 class Team(Protocol):
-    """The processes that measure together: this one's place among them, and the one thing they do together."""
+    """The processes that measure together: this one's place among them, and the two things they do together."""
 
     @property
     def rank(self) -> int: ...
     @property
     def size(self) -> int: ...
+    def agree(self, flag: bool) -> bool:
+        """The first process's flag, on all of them."""
+
     def gather(self, work: Callable[[], Rows | None]) -> list[Rows]:
         """Do `work` on every process; the first one gets what came of it, in rank order, without what was None.
 
@@ -38,6 +41,10 @@ class Alone:
 
     rank = 0
     size = 1
+
+    def agree(self, flag: bool) -> bool:
+        """Its own."""
+        return flag
 
     def gather(self, work: Callable[[], Rows | None]) -> list[Rows]:
         """What the only process made."""

@@ -25,6 +25,10 @@ class WorldTeam:
         self._world = world
         self.rank, self.size = world.rank, world.size
 
+    def agree(self, flag: bool) -> bool:
+        """The first process's flag, on all of them."""
+        return bool(self._world.any(int(flag and self.rank == 0)))
+
     def gather(self, work: Callable[[], Rows | None]) -> list[Rows]:
         """Do `work` on every process; the first one gets what came of it, in rank order.
 
