@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from limner.errors import LimnerError
@@ -22,6 +22,8 @@ from limner.types import Images
 
 _BLOCK = 64
 """output rows or columns made by one product: small enough that few weights in it are zero"""
+_LARGEST_FLOAT = 16.0
+"""untrained generators without a last tanh stray beyond [-1, 1], but not this far"""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class ResizeRule:
     centre: float
     """in the FID network's input, pixel value p in [0, 255] is (p - centre) / centre"""
 
-    def resize(self, pixels: Images, side: int) -> Images:
+    def resize(self, pixels: Images, side: int) -> Float[Tensor, "n 3 s s"]:
         """Values in [0, 255] (not rounded) [n, 3, h, w] → [n, 3, side, side]. Differentiable."""
         height, width = pixels.shape[-2:]
         across = _multiply(pixels, _banded(self.name, width, side)).transpose(2, 3)
@@ -49,8 +51,8 @@ class ResizeRule:
         return (pixels - self.centre) / self.centre
 
 
-def bytes_to_pixels(images: UInt8[Tensor, "n h w 3"], device: torch.device | str = "cpu") -> Images:
-    """Bytes as a file holds them → float32 in [0, 255], channels first.
+def bytes_to_pixels(images: Tensor, device: torch.device | str = "cpu") -> Images:
+    """Bytes as a file holds them, uint8 [n, h, w, 3] → float32 [n, 3, h, w] in [0, 255].
 
     Raises:
         LimnerError: another type, layout or no image at all.
@@ -64,11 +66,11 @@ def bytes_to_pixels(images: UInt8[Tensor, "n h w 3"], device: torch.device | str
     return images.to(device).permute(0, 3, 1, 2).float()
 
 
-def floats_to_pixels(images: Images) -> Images:
-    """Floats in [-1, 1] → [0, 255], not rounded. Values beyond [-1, 1] are kept.
+def floats_to_pixels(images: Tensor) -> Images:
+    """Floats [n, 3, h, w] in [-1, 1] → [0, 255], not rounded. Values a little beyond [-1, 1] are kept.
 
     Raises:
-        LimnerError: no floats, or not [n, 3, h, w].
+        LimnerError: no floats, another layout, or values so far out that they are in [0, 255] rather.
     """
     shape = list(images.shape)
     if not images.is_floating_point() or len(shape) != 4 or shape[1] != 3 or 0 in shape:
@@ -76,6 +78,9 @@ def floats_to_pixels(images: Images) -> Images:
             f"images: {images.dtype} {shape}, but floats [n, 3, h, w] in [-1, 1] are needed; "
             "use limner.pixels.to_floats for bytes [n, h, w, 3]"
         )
+    largest = float(images.detach().abs().max())
+    if largest > _LARGEST_FLOAT:
+        raise LimnerError(f"images: floats up to {largest:.4g}, but [-1, 1] is needed; for [0, 255] use x / 127.5 - 1")
     return (images.float() + 1) * 127.5
 
 

@@ -111,7 +111,9 @@ def load_torchscript(content: bytes, path: Path, device: torch.device | str) -> 
             module = torch.jit.load(io.BytesIO(content), map_location=device)
     except (RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path}: no TorchScript file ({first_line(error)}); save one with torch.jit") from error
-    return module.eval().requires_grad_(False)
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    return module.eval()
 
 
 def first_line(error: BaseException) -> str:
