@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from limner.heads.geometry import REFERENCE_HEAD_HEIGHT, head_rotation, rotate, turn_eyes
+from limner.heads.hair import Hair, cut_hair, fringe
 from limner.heads.pack import Pack
 from limner.heads.person import Person
 from limner.heads.shadow import visibility
@@ -20,6 +21,8 @@ BROW_DARKNESS = 0.6  # brows against hair
 LASH_COLOUR = np.full((3, 1), 0.004, np.float32)
 WHITE = np.ones((3, 1), np.float32)
 THROUGH_HAIR = 0.35  # share of the light that strands let through to those behind them
+SHEEN, GLINT = 0.22, 0.03  # strength of the band of light across strands: in the hair's colour, and white
+FRINGE_OPENNESS = np.float32(0.85)
 MOUTH_LIGHT = 0.8  # the head that shadows were cast on keeps its mouth shut; this much light gets in
 
 
@@ -42,12 +45,16 @@ def dress(pack: Pack, person: Person, shot: Shot) -> Outfit:
     shadows = visibility(person.looks.hair, person.looks.hat)
     lamp = Lamp.of(shot)
     lit, hair_lit = shadows.towards(lamp.direction)
-    sitter = Sitter(pack, person, head, pack.scale(head), lamp, lit, shadows.head_openness)
+    openness = shadows.head_openness
+    if person.looks.cut.receding:  # the table is of a full head of hair
+        bare = visibility(None, person.looks.hat)
+        lit, openness = bare.towards(lamp.direction)[0], bare.head_openness
+    sitter = Sitter(pack, person, head, pack.scale(head), lamp, lit, openness)
     surfaces = [skin_surface(sitter), _eyes(sitter, shot), *beard_surfaces(sitter), *_decals(sitter)]
     if person.shows_teeth:
         surfaces.append(_teeth(sitter))
     if person.looks.hair:
-        surfaces.append(_hair(sitter, person.looks.hair, hair_lit, shadows.hair_openness))
+        surfaces += _hair(sitter, person.looks.hair, hair_lit, shadows.hair_openness)
     if person.looks.hat:
         surfaces.append(_hat(sitter, person.looks.hat))
     eye_centre = head[:, pack.parts["eyes"].anchors.ravel()].mean(1)
@@ -88,16 +95,26 @@ def _teeth(sitter: Sitter) -> Surface:
     return Surface(vertices, worn.part.mesh, lighting, WHITE, ((WHITE, colour),), cull=True)
 
 
-def _hair(sitter: Sitter, name: str, lit: np.ndarray, openness: np.ndarray) -> Surface:
+def _hair(sitter: Sitter, name: str, lit: np.ndarray, openness: np.ndarray) -> list[Surface]:
     looks = sitter.person.looks
-    worn = garment(name, under_hat=looks.hat is not None)
-    assert worn.relief is not None  # every hair has one
-    vertices = worn.part.place(sitter.head, sitter.scale)
+    hair = cut_hair(name, looks.cut, looks.hat is not None)
+    surfaces = [_strands(sitter, hair, lit, openness)]
+    if looks.cut.fringe:
+        patch = fringe()
+        free = np.ones(patch.normals.shape[1], np.float32)
+        surfaces.append(_strands(sitter, patch, free, FRINGE_OPENNESS * free))
+    return surfaces
+
+
+def _strands(sitter: Sitter, hair: Hair, lit: np.ndarray, openness: np.ndarray) -> Surface:
     lit = np.float32(THROUGH_HAIR) + np.float32(1 - THROUGH_HAIR) * lit
-    lighting = sitter.lamp.fall_on(worn.normals, lit, openness, HAIR)
-    textures = ((WHITE, worn.relief),)
-    opacity = sitter.pack.textures[name].opacity
-    return Surface(vertices, worn.part.mesh, lighting, linear(looks.hair_colour), textures, opacity)
+    lighting = sitter.lamp.fall_on(hair.normals, lit, openness, HAIR)
+    sheen = hair.sheen(sitter.lamp) * lit
+    lighting[:3] += np.float32(SHEEN) * sitter.lamp.key * sheen
+    lighting[3] += np.float32(GLINT) * sheen
+    vertices = hair.part.place(sitter.head, sitter.scale)
+    colour = linear(sitter.person.looks.hair_colour)
+    return Surface(vertices, hair.part.mesh, lighting, colour, ((WHITE, hair.relief),), hair.opacity)
 
 
 def _hat(sitter: Sitter, name: str) -> Surface:

@@ -12,16 +12,32 @@ from limner.heads.pack import Pack
 
 HAIR_COLOURS = {
     "Black_Hair": (0.10, 0.085, 0.08),
-    "Brown_Hair": (0.33, 0.21, 0.13),
-    "Blond_Hair": (0.80, 0.64, 0.40),
-    "Red_Hair": (0.52, 0.26, 0.14),
-    "Gray_Hair": (0.56, 0.55, 0.54),
+    "Brown_Hair": (0.36, 0.23, 0.14),
+    "Blond_Hair": (0.86, 0.69, 0.43),
+    "Red_Hair": (0.62, 0.27, 0.12),
+    "Gray_Hair": (0.62, 0.61, 0.60),
 }
 MALE_HAIR = {"short01": 0.22, "short02": 0.22, "short03": 0.18, "short04": 0.20, "bald": 0.10, "long01": 0.03}
 FEMALE_HAIR = {"bob01": 0.10, "bob02": 0.26, "long01": 0.26, "ponytail01": 0.14, "Braid01": 0.08, "short03": 0.05}
 LONG_HAIR = ("bob01", "bob02", "long01", "ponytail01", "Braid01")
-HAT_HAIR = {True: "short04", False: "long01"}
-HAT_SHARE = 0.05
+HAT_HAIR = {True: ("short01", "short02", "short04"), False: ("long01", "bob02", "ponytail01")}
+HAT_SHARE = 0.10
+FRINGE_HAIR = ("bob01", "bob02", "long01", "ponytail01", "Braid01", "short02", "short03")
+FRINGE_SHARE = {True: 0.35, False: 0.42}
+WAVY_HAIR = ("bob01", "bob02", "long01", "short01", "short02", "short03")
+WAVY_SHARE = 0.5
+RECEDING_HAIR = ("short01", "short02", "short03", "short04")
+RECEDING_SHARE, YOUNG_RECEDING_SHARE = 0.6, 0.08
+RECEDING_AGE = 45  # years
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How hair is worn: down to the brows or off the forehead, in waves or not, its hairline drawn back or not."""
+
+    fringe: bool = False
+    waves: bool = False
+    receding: bool = False
 
 
 @dataclass(frozen=True)
@@ -31,6 +47,7 @@ class Looks:
     """
 
     hair: str | None
+    cut: Cut
     hair_label: str | None
     hair_colour: np.ndarray
     brow: str
@@ -44,12 +61,13 @@ def sample_looks(pack: Pack, identity: Identity, rng: np.random.Generator) -> Lo
     """Draw what this person wears and is coloured with."""
     hat = "hat:fedora" if rng.random() < HAT_SHARE else None
     hair = _choose(_hair_shares(identity), rng)
-    if hat:
-        hair = HAT_HAIR[identity.male]
+    hat_hair = str(rng.choice(HAT_HAIR[identity.male]))
+    hair = hat_hair if hat else hair
     hair_label = _choose(_hair_colour_shares(identity), rng)
-    hair_colour = np.array(HAIR_COLOURS[hair_label]) * rng.uniform(0.85, 1.15)
+    hair_colour = np.clip(np.array(HAIR_COLOURS[hair_label]) * rng.uniform(0.9, 1.1), 0, 1)
     return Looks(
         hair=None if hair == "bald" else f"hair:{hair}",
+        cut=_cut(identity, hair, hat is not None, rng),
         hair_label=None if hair == "bald" else hair_label,
         hair_colour=hair_colour,
         brow=f"brow:{rng.integers(1, 13):02d}",
@@ -62,11 +80,27 @@ def sample_looks(pack: Pack, identity: Identity, rng: np.random.Generator) -> Lo
 
 def label_looks(looks: Looks) -> dict[str, bool]:
     """The labels that what a person wears decides."""
+    hair = "" if looks.hair is None else looks.hair.removeprefix("hair:")
     return {
         "Bald": looks.hair is None,
-        "Long_Hair": looks.hair is not None and looks.hair.removeprefix("hair:") in LONG_HAIR,
+        "Bangs": looks.cut.fringe,
+        "Long_Hair": hair in LONG_HAIR,
+        "Receding_Hairline": looks.cut.receding,
+        "Straight_Hair": hair in WAVY_HAIR and not looks.cut.waves,
+        "Wavy_Hair": looks.cut.waves,
         "Wearing_Hat": looks.hat is not None,
     } | {name: name == looks.hair_label for name in HAIR_COLOURS}
+
+
+def _cut(identity: Identity, hair: str, hat: bool, rng: np.random.Generator) -> Cut:
+    fringe, waves, receding = rng.random(3)
+    balding = RECEDING_SHARE if identity.age_years > RECEDING_AGE else YOUNG_RECEDING_SHARE
+    recedes = identity.male and not hat and hair in RECEDING_HAIR and bool(receding < balding)
+    return Cut(
+        fringe=hair in FRINGE_HAIR and not hat and not recedes and bool(fringe < FRINGE_SHARE[identity.male]),
+        waves=hair in WAVY_HAIR and bool(waves < WAVY_SHARE),
+        receding=recedes,
+    )
 
 
 def _choose(shares: dict[str, float], rng: np.random.Generator) -> str:
