@@ -27,6 +27,7 @@ usage: limner VERB … [--debug]
   report RUN                 write a run's report.html again
   data prepare SOURCE DEST   make a dataset of a folder or zip of photos, or of CelebA as downloaded
   data heads DEST            render the built-in heads as a dataset
+  data celeba-tree DEST      render them as a CelebA tree, to try what reads CelebA
   data info DATASET          what a dataset holds
   data probe DATASET         train a small network that reads attributes, pose and identity from pictures
   data check SOURCE          every bad file of a source, with what is wrong
@@ -120,7 +121,7 @@ def _call(function: Callable[..., Any], words: list[str], prog: str) -> int:
 
 
 def _data(words: list[str]) -> int:
-    verbs = ("prepare", "heads", "info", "probe", "check")
+    verbs = ("prepare", "heads", "celeba-tree", "info", "probe", "check")
     if not words or words[0] in ("-h", "--help"):
         print("\n".join(line for line in HELP.splitlines() if line.startswith("  data")))
         return 0
@@ -130,6 +131,10 @@ def _data(words: list[str]) -> int:
         from limner.heads import make_heads
 
         return _call(make_heads, rest, prog)
+    if verb == "celeba-tree":
+        from limner.heads.celeba_tree import make_celeba_tree
+
+        return _call(make_celeba_tree, rest, prog)
     if verb == "prepare":
         from limner.data.prepare import prepare
 

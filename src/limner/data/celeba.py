@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -25,6 +26,8 @@ LICENCE = (
     "CelebA is for non-commercial research only; neither its pictures nor data derived from them may be passed on "
     "(https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html)"
 )
+HEADS_FILE = "limner-heads.json"
+"""file in a tree of limner's own heads, which is laid out as CelebA but is not under CelebA's terms"""
 _PICTURES = ("img_align_celeba/img_align_celeba", "img_align_celeba", "img_align_celeba.zip")
 _FOLDERS = (".", "Img", "Anno", "Eval", "..", "../Anno", "../Eval")
 _BITS = {"1": 1, "-1": 0}
@@ -84,7 +87,20 @@ def open_celeba(path: Path) -> Source | None:
     else:
         parts = _read_partition(table, notes)
         splits = {name: parts[stem] for stem, name in _match(table, parts, stems, notes)}
-    return Source("celeba", photos, "celeba-pggan", names, attributes, splits, tuple(notes), LICENCE)
+    licence = _licence(path, pictures)
+    return Source("celeba", photos, "celeba-pggan", names, attributes, splits, tuple(notes), licence)
+
+
+def _licence(path: Path, pictures: Path) -> str:
+    """CelebA's terms, or those that a tree of heads states."""
+    for folder in (path, pictures.parent):
+        try:
+            licence = json.loads((folder / HEADS_FILE).read_bytes())["licence"]
+        except (OSError, ValueError, TypeError, KeyError):
+            continue
+        if isinstance(licence, str):
+            return f"limner's built-in heads: {printable(licence)}"
+    return LICENCE
 
 
 def _stems(photos: Photos) -> dict[str, str]:

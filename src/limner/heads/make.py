@@ -54,9 +54,9 @@ def make_heads(
     """
     if resolution & (resolution - 1):
         raise LimnerError(f"resolution {resolution}: a dataset needs a power of two from 16 to 512")
-    job = HeadsJob(seed, resolution, yaw_range, views)
-    check_order(count, job, workers)
-    _write_set(dest, count, job, workers or os.cpu_count() or 1)
+    check_settings(seed, resolution, yaw_range)
+    check_order(count, views, workers)
+    _write_set(dest, count, HeadsJob(seed, resolution, yaw_range, views), workers or os.cpu_count() or 1)
 
 
 def default_heads(resolution: int, count: int) -> Path:
@@ -81,13 +81,12 @@ def default_heads(resolution: int, count: int) -> Path:
     return folder
 
 
-def check_order(count: int, job: HeadsJob, workers: int | None) -> None:
-    """Raise LimnerError unless a set of `count` pictures can be made so."""
-    check_settings(job.seed, job.resolution, job.yaw_range)
+def check_order(count: int, views: int, workers: int | None) -> None:
+    """Raise LimnerError unless so many pictures, views and workers can be had."""
     if not 1 <= count <= _LARGEST_COUNT:
         raise LimnerError(f"count {count}: must be 1 to {_LARGEST_COUNT:,}")
-    if job.views < 1:
-        raise LimnerError(f"views {job.views}: must be 1 or more")
+    if views < 1:
+        raise LimnerError(f"views {views}: must be 1 or more")
     if workers is not None and workers < 1:
         raise LimnerError(f"workers {workers}: must be 1 or more")
 
