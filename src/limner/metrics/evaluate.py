@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import Tensor
 from limner.errors import LimnerError
 from limner.metrics import reference as references
 from limner.metrics.card import Card
+from limner.metrics.copies import Pair
 from limner.metrics.extractors.base import Extractor
 from limner.metrics.extractors.probe import ProbeExtractor
 from limner.metrics.images import check_pair
@@ -57,6 +59,7 @@ def evaluate_model(
     probe: ProbeExtractor | None = None,
     reference: Path | None = None,
     cache: bool = True,
+    show_copies: Callable[[Tensor, Tensor, list[Pair]], None] | None = None,
     batch_size: int = 64,
     poll: Callable[[], None] = nothing,
     progress: Progress = silent,
@@ -79,6 +82,8 @@ def evaluate_model(
         reference: file of reference statistics to compare with, instead of the dataset's images; fid and fd only.
         cache: where fid or fd is all that is asked of the reals' features, keep their mean and covariance for next
             time; the number is the same to the last bit.
+        show_copies: given the closest fakes, their nearest training faces (uint8 [k, r, r, 3] both, mirrored where that
+            is nearer) and how near, when copy_rate is measured.
         batch_size: images generated at once.
         poll: called between batches and within long sums; may raise, to stop.
         progress: told (what, images done, images in all).
@@ -98,7 +103,9 @@ def evaluate_model(
     chosen = choose_reals(dataset, split, count, seed)
     fakes_count = len(chosen) if reference is None else count
     asked = ask(model, dataset, chosen, fakes_count, seed)
-    plan = Plan(model.resolution, fakes_count, seed, make_sets(metrics), extractor, model, dataset, asked, probe)
+    shown = partial(_show, show_copies, model, dataset, asked) if show_copies else None
+    sets = make_sets(metrics)
+    plan = Plan(model.resolution, fakes_count, seed, sets, extractor, model, dataset, asked, probe, shown)
     about: dict[str, Any] = {
         "count_requested": count,
         "count_reals": len(chosen),
@@ -233,6 +240,19 @@ def _fakes(measuring: Measuring, asked: Asked, batch_size: int, team: Team, poll
 
     batches = [slice(start, start + batch_size) for start in range(0, len(asked.latents), batch_size)]
     yield from deal(batches, work, team, poll)
+
+
+def _show(
+    show: Callable[[Tensor, Tensor, list[Pair]], None],
+    model: Generates,
+    dataset: HasImages,
+    asked: Asked,
+    pairs: list[Pair],
+) -> None:
+    fakes = generate_fakes(model, asked.latents[[pair.fake for pair in pairs]])
+    faces = read_reals(dataset, model.resolution, np.array([pair.row for pair in pairs]))
+    mirrored = [face.flip(1) if pair.mirrored else face for face, pair in zip(faces, pairs, strict=True)]
+    show(fakes, torch.stack(mirrored), pairs)
 
 
 def _told(batches: Iterator[Rows], what: str, of: int, progress: Progress) -> Iterator[Rows]:

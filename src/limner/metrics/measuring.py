@@ -94,6 +94,8 @@ class Measuring:
         facts = about | {key: count for key, count in counts.items() if count is not None}
         if not spec.takes:  # of the model alone, whatever the dataset
             facts |= dict.fromkeys(_OF_THE_REALS)
+        if spec.split:
+            facts |= {"split": spec.split}
         return Card(
             metric=name,
             value=found.value,

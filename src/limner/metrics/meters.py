@@ -11,6 +11,7 @@ from torch import Tensor
 from limner.errors import LimnerError
 from limner.metrics.attribute_accuracy import AttributeAccuracy
 from limner.metrics.card import Measurement
+from limner.metrics.copies import CopyRate, Pair
 from limner.metrics.extractors.base import Extractor
 from limner.metrics.extractors.probe import ProbeExtractor
 from limner.metrics.features import FeatureSets
@@ -18,6 +19,8 @@ from limner.metrics.rows import Rows
 from limner.metrics.subject import Asked, Generates, HasImages, device_of
 
 Poll = Callable[[], None]
+SHOWN_PAIRS = 8
+"""of fakes and their nearest training faces"""
 IMAGES_PER_PAIR = 5
 """images of each set in an evaluation for one pair of its path length, which then costs a fifth of the rest"""
 
@@ -38,6 +41,7 @@ class Plan:
     dataset: HasImages | None = None
     asked: Asked | None = None
     probe: ProbeExtractor | None = None
+    show_copies: Callable[[list[Pair]], None] | None = None
 
 
 @runtime_checkable
@@ -91,6 +95,28 @@ class AttributeMeter:
     def result(self, poll: Poll) -> Measurement:
         poll()
         return replace(self._metric.result(), count_reals=0)
+
+
+class CopyMeter:
+    """Whether the fakes are training faces; shows the closest pairs to whoever wants to look."""
+
+    def __init__(self, plan: Plan) -> None:
+        if plan.dataset is None:
+            raise LimnerError("metrics: copy_rate needs the dataset that the model was trained on")
+        self._plan = plan
+        self._metric = CopyRate(plan.dataset, resolution=plan.resolution, seed=plan.seed)
+
+    def add_reals(self, rows: Rows) -> None:
+        pass
+
+    def add_fakes(self, rows: Rows) -> None:
+        self._metric.add_fakes(rows["images"])
+
+    def result(self, poll: Poll) -> Measurement:
+        found = self._metric.result(poll)
+        if self._plan.show_copies is not None:
+            self._plan.show_copies(self._metric.closest(SHOWN_PAIRS))
+        return found
 
 
 class Computed:

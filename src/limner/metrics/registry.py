@@ -11,7 +11,7 @@ from typing import Literal
 from limner.errors import LimnerError
 from limner.metrics import meters
 from limner.metrics.card import Measurement
-from limner.metrics.meters import AttributeMeter, Computed, ImageMeter, Meter, Plan, Poll
+from limner.metrics.meters import AttributeMeter, Computed, CopyMeter, ImageMeter, Meter, Plan, Poll
 from limner.metrics.ms_ssim import MSSSIM
 from limner.metrics.swd import SWD
 
@@ -37,6 +37,10 @@ class Spec:
     """whether a labelled set's probe reads the fakes, which a conditional model made"""
     model: bool = False
     """whether it needs the model itself"""
+    split: str | None = None
+    """the one it looks at, where that is not the evaluation's to choose"""
+    beside: tuple[str, str] | None = None
+    """the sub-value to read the value beside, and what to call that"""
     least: int = 1
     """images of each set below which there is no such number"""
 
@@ -62,6 +66,7 @@ METRICS: Mapping[str, Spec] = {
         lambda plan: ImageMeter(MSSSIM(plan.resolution, plan.count, plan.seed)),
         takes=("images",),
         least=2,
+        beside=("reals", "reals"),
     ),
     "fid": Spec(
         "Fréchet distance of inception features",
@@ -91,6 +96,7 @@ METRICS: Mapping[str, Spec] = {
         extractor="inception",
         other_name="kd",
         least=2,
+        beside=("deviation", "±"),
     ),
     "kd": Spec(
         "kernel distance of other features",
@@ -100,6 +106,7 @@ METRICS: Mapping[str, Spec] = {
         extractor="not inception",
         other_name="kid",
         least=2,
+        beside=("deviation", "±"),
     ),
     "inception_score": Spec(
         "sure of a class, and of many: of ImageNet's, which has no faces",
@@ -108,6 +115,7 @@ METRICS: Mapping[str, Spec] = {
         takes=("features", "logits"),
         extractor="inception",
         least=10,
+        beside=("reals", "reals"),
     ),
     "precision": Spec(
         "share of fakes that lie among the reals",
@@ -148,6 +156,17 @@ METRICS: Mapping[str, Spec] = {
         of_reals=False,
         extractor="any",
         model=True,
+        beside=("noise", "of that, rounding"),
+    ),
+    "copy_rate": Spec(
+        "share of fakes nearer to a training face than held-out faces are",
+        "lower",
+        CopyMeter,
+        takes=("images",),
+        of_reals=False,
+        model=True,
+        split="train",
+        beside=("expected", "fresh faces"),
     ),
     "attribute_accuracy": Spec(
         "share of attributes asked for that a probe finds in the fakes",
@@ -157,6 +176,7 @@ METRICS: Mapping[str, Spec] = {
         of_reals=False,
         probe=True,
         model=True,
+        beside=("probe", "probe on real images"),
     ),
 }
 """name → metric, in the order they are shown"""
