@@ -11,15 +11,15 @@ from limner.heads.face_map import neutral_normals, rising
 from limner.heads.identity import ORIGINS, Identity
 from limner.heads.pack import load_pack
 
-TONES = {"african": (0.44, 0.29, 0.22), "asian": (0.78, 0.58, 0.45), "caucasian": (0.80, 0.59, 0.49)}  # sRGB
-LIGHTNESS = {"african": (0.62, 1.22), "asian": (0.80, 1.02), "caucasian": (0.84, 1.02)}  # factors on TONES
-PALE_TONE = (0.91, 0.79, 0.745)
+TONES = {"african": (0.44, 0.29, 0.22), "asian": (0.78, 0.58, 0.45), "caucasian": (0.79, 0.58, 0.475)}  # sRGB
+LIGHTNESS = {"african": (0.62, 1.22), "asian": (0.78, 1.0), "caucasian": (0.82, 1.0)}  # factors on TONES
+PALE_TONE = (0.855, 0.725, 0.665)
 PALE_SHARE = 0.27  # of those whose origins allow it
 ROSY_SHARE = 0.18
-BAGS_SHARE = {True: 0.15, False: 0.5}  # by `Identity.young`
+BAGS_SHARE = {True: 0.18, False: 0.45}  # by `Identity.young`
 SMALLEST_SHARE = 0.15  # of an origin whose skin is mixed in
-FLUSH = (1.06, 0.55, 0.58)  # linear factors at the middle of a rosy cheek
-TIRED = (0.50, 0.40, 0.46)  # … and under a tired eye
+FLUSH = (1.03, 0.60, 0.62)  # linear factors at the middle of a rosy cheek
+TIRED = (0.42, 0.33, 0.40)  # … and under a tired eye
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def complexion_tint(complexion: Complexion) -> np.ndarray:
 def cheeks() -> np.ndarray:
     """How far each vertex (n,) belongs to the round of a cheek, 0 to 1."""
     x, y, _ = load_pack().vertices
-    away = np.hypot((np.abs(x) - 0.46) / 0.26, (y - 6.98) / 0.20)
+    away = np.hypot((np.abs(x) - 0.46) / 0.30, (y - 6.97) / 0.23)
     return rising(away, 1.0, 0.25) * rising(neutral_normals()[2], 0.0, 0.3)
 
 
@@ -82,7 +82,7 @@ def eye_bags() -> np.ndarray:
     x, y, _ = load_pack().vertices
     across = np.abs(x) - 0.31
     hollow = 7.185 + 0.9 * np.square(across)
-    return rising(np.abs(y - hollow), 0.075, 0.02) * rising(np.abs(across), 0.24, 0.12) * rising(y, 7.26, 7.235)
+    return rising(np.abs(y - hollow), 0.085, 0.03) * rising(np.abs(across), 0.24, 0.12) * rising(y, 7.26, 7.235)
 
 
 def _skin_shares(identity: Identity) -> tuple[tuple[str, float], ...]:

@@ -35,11 +35,11 @@ def sample_expression(rng: np.random.Generator) -> Expression:
     if smiling < 0.5:
         smile = 0.65 + 0.35 * amount
         if parted < 0.55:
-            return Expression(smile, 0.04 + 0.12 * jaw, 0.38 + 0.3 * lips, 0.15 + 0.2 * lips, brows)
+            return Expression(smile, 0.06 + 0.12 * jaw, 0.45 + 0.25 * lips, 0.15 + 0.2 * lips, brows)
         return Expression(smile, 0.0, 0.0, 0.0, brows)
     smile = 0.12 * amount
     if parted < 0.35:
-        return Expression(smile + 0.08, 0.10 + 0.12 * jaw, 0.05 + 0.2 * lips, 0.1 + 0.2 * lips, brows)
+        return Expression(smile + 0.08, 0.15 + 0.12 * jaw, 0.05 + 0.25 * lips, 0.1 + 0.2 * lips, brows)
     return Expression(smile, 0.0, 0.0, 0.0, brows)
 
 
@@ -52,8 +52,8 @@ def expression_weights(pack: Pack, expression: Expression) -> np.ndarray:
     """Weights (t,) of the shape targets that move the face."""
     units = {
         "mouthSmile": expression.smile,
-        "cheekSquint": 0.45 * expression.smile,
-        "eyeSquint": 0.15 * expression.smile,
+        "cheekSquint": 0.35 * expression.smile,
+        "eyeSquint": 0.08 * expression.smile,
         "mouthUpperUp": expression.upper_lip,
         "mouthLowerDown": expression.lower_lip,
         "browOuterUp": max(expression.brows, 0.0),

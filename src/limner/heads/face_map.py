@@ -64,7 +64,7 @@ def lips() -> np.ndarray:
         for lip in ("upperlip", "lowerlip")
     ]
     share = np.maximum(*(amount / amount.max() for amount in moved))
-    return rising(share, 0.18, 0.38)
+    return rising(share, 0.10, 0.30)
 
 
 def rising(values: np.ndarray, low: float, high: float) -> np.ndarray:

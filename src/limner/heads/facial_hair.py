@@ -30,7 +30,7 @@ REGIONS = {
     "full": ("moustache", "beard"),
 }
 SIDEBURNS_SHARE = 0.3  # of the men with neither beard nor stubble
-HEIGHTS = (0.012, 0.03, 0.048, 0.066)  # decimetres of the shells above the skin
+HEIGHTS = (0.012, 0.028, 0.044, 0.058)  # decimetres of the shells above the skin
 DENSITIES = (1.1, 0.75, 0.3, -0.15)  # standard deviations of the noise that are hair, shell by shell
 DROOP = 0.5  # how much hairs hang down, against how far they stand out
 
@@ -52,7 +52,7 @@ class FacialHair:
 
 def sample_facial_hair(identity: Identity, rng: np.random.Generator) -> FacialHair:
     """Draw how a person is shaved; women have none."""
-    style, sideburns, darkness = rng.random(), rng.random(), rng.uniform(0.6, 0.9)
+    style, sideburns, darkness = rng.random(), rng.random(), rng.uniform(0.7, 0.95)
     if not identity.male:
         return FacialHair("none", False, 1.0)
     ends = np.cumsum(list(STYLES.values()))
@@ -96,7 +96,7 @@ def shells(regions: tuple[str, ...]) -> Shells:
     mesh = Mesh(corners, corners, np.ascontiguousarray(face_uv()[:, vertices]))
     growth = neutral_normals()[:, vertices] - np.array([[0.0], [DROOP], [0.0]], np.float32)
     mask = hair_on_map(regions)
-    strands = noise(7, 2, 9) + np.float32(0.6) * noise(8, 9, 15)
+    strands = noise(7, 2, 7) + np.float32(0.6) * noise(8, 9, 15)
     layers = tuple(
         (height, mask * np.clip((strands + density) * np.float32(1.2) + np.float32(0.5), 0, 1))
         for height, density in zip(HEIGHTS, DENSITIES, strict=True)
@@ -137,7 +137,7 @@ def _goatee(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
 
 def _beard(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     angle = np.degrees(np.arctan2(x, z - 0.35))
-    top = np.interp(angle, (0, 9, 13, 17, 28, 44, 58, 66, 75), (6.46, 6.44, 6.47, 6.66, 6.62, 6.70, 6.92, 7.15, 7.2))
+    top = np.interp(angle, (0, 9, 13, 17, 28, 44, 58, 66, 75), (6.46, 6.44, 6.48, 6.69, 6.67, 6.74, 6.94, 7.15, 7.2))
     jaw = y - 6.52 + 1.35 * (z - 0.55)  # above a line from the corner of the jaw to the throat
     return rising(top - y, -0.02, 0.05) * rising(jaw, 0.0, 0.1) * rising(z, 0.58, 0.68) * rising(y, 6.0, 6.1)
 

@@ -7,19 +7,20 @@ from functools import lru_cache
 
 import numpy as np
 
-from limner.heads.complexion import Complexion, cheeks
+from limner.heads.complexion import cheeks
 from limner.heads.face_map import lips, neutral_normals, rising
 from limner.heads.identity import Identity
 from limner.heads.pack import load_pack
 
-HEAVY_SHARE = 0.38  # of the women
+HEAVY_SHARE = {True: 0.46, False: 0.26}  # of the women, by `Identity.young`
 LIPSTICK_SHARE = 0.22  # of the women, who wear lipstick and nothing else
-LIPSTICKS = ((0.72, 0.06, 0.10), (0.62, 0.04, 0.16), (0.80, 0.16, 0.16), (0.52, 0.04, 0.10), (0.80, 0.14, 0.36))  # sRGB
+LIPSTICKS = ((0.64, 0.10, 0.13), (0.56, 0.08, 0.18), (0.68, 0.20, 0.19), (0.50, 0.09, 0.13), (0.66, 0.18, 0.33))  # sRGB
 SHADOWS = ((0.40, 0.28, 0.30), (0.30, 0.30, 0.42), (0.38, 0.28, 0.18), (0.28, 0.22, 0.30), (0.22, 0.32, 0.36))
-LIPS_OF_SKIN = (0.94, 0.76, 0.76)  # bare lips as a factor on the skin's tone, sRGB
+SHADOW = 0.75  # share of the skin that eye shadow hides
+NATURAL = (0.98, 0.78, 0.80)  # linear factors that make bare lips stand out from the skin
 LINE = 0.10  # linear factor of a line around the eyes
-ROUGE = (1.04, 0.74, 0.76)
-GLOSS = 2.5  # how much more a painted lip shines than skin
+ROUGE = (1.03, 0.85, 0.86)
+GLOSS = 0.8  # how much more a painted lip shines than skin
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ def sample_make_up(identity: Identity, rng: np.random.Generator) -> MakeUp:
     chance, shade = rng.random(), rng.normal(1, 0.06)
     lipstick = np.array(LIPSTICKS[int(rng.integers(len(LIPSTICKS)))]) * shade
     shadow = np.array(SHADOWS[int(rng.integers(len(SHADOWS)))]) * shade
-    heavy = not identity.male and chance < HEAVY_SHARE
-    painted = not identity.male and chance < HEAVY_SHARE + LIPSTICK_SHARE
+    heavy = not identity.male and chance < HEAVY_SHARE[identity.young]
+    painted = not identity.male and chance < HEAVY_SHARE[identity.young] + LIPSTICK_SHARE
     return MakeUp(lipstick if painted else None, shadow if heavy else None)
 
 
@@ -45,14 +46,17 @@ def label_make_up(make_up: MakeUp) -> dict[str, bool]:
     return {"Heavy_Makeup": make_up.shadow is not None, "Wearing_Lipstick": make_up.lipstick is not None}
 
 
-def make_up_tint(make_up: MakeUp, complexion: Complexion) -> np.ndarray:
-    """Linear factors (3, n) on the colour of the head's vertices."""
-    tint = np.ones_like(load_pack().vertices)
+def make_up_tint(make_up: MakeUp, skin: np.ndarray, bare_lips: np.ndarray) -> np.ndarray:
+    """Linear factors (3, n) on the colour of the head's vertices; skin, bare_lips: their linear colours (3, 1)."""
+    tint = _towards(np.array(NATURAL)[:, None], lips())
     if make_up.lipstick is not None:
-        tint *= _towards(make_up.lipstick / (complexion.tone * np.array(LIPS_OF_SKIN)), lips())
+        depth = 0.65 + 0.35 * float(np.sqrt(skin[0, 0]))  # on dark skin a darker red looks as strong
+        tint *= _towards(
+            np.square(make_up.lipstick * depth)[:, None] / (bare_lips * np.array(NATURAL)[:, None]), lips()
+        )
     if make_up.shadow is not None:
-        darker = np.minimum(make_up.shadow / complexion.tone, 0.75)
-        tint *= _towards(darker, lids()) * _towards(np.sqrt(ROUGE), cheeks())
+        darker = np.minimum(np.square(make_up.shadow)[:, None] / skin, 0.5)
+        tint *= _towards(darker, np.float32(SHADOW) * lids()) * _towards(np.array(ROUGE)[:, None], cheeks())
         tint *= 1 + eye_lines() * np.float32(LINE - 1)
     return tint
 
@@ -62,8 +66,8 @@ def lip_gloss(make_up: MakeUp) -> np.ndarray:
     return 1 + lips() * np.float32(0 if make_up.lipstick is None else GLOSS)
 
 
-def _towards(colour: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    return 1 + mask * (np.square(colour).astype(np.float32)[:, None] - 1)
+def _towards(factors: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    return 1 + mask * (factors.astype(np.float32) - 1)
 
 
 @lru_cache(maxsize=1)

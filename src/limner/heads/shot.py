@@ -9,6 +9,12 @@ import numpy as np
 
 from limner.heads.looks import muted_colour
 
+FURTHEST_ASIDE = math.radians(62)  # that the lamp stands from the camera's side of the head
+HEIGHTS = (math.radians(2), math.radians(48))  # of the lamp
+EXPOSURES = (1.0, 1.35)  # light that falls on what faces the lamp
+SOFTNESSES = (0.24, 0.5)  # share of it that comes from all sides
+WARMTH_SPREAD = 0.045
+
 
 @dataclass(frozen=True)
 class Shot:
@@ -34,9 +40,7 @@ def sample_shot(rng: np.random.Generator, yaw_range_radians: float) -> Shot:
     """Draw a pose, a lamp and a backdrop."""
     yaw = float(rng.uniform(-1, 1)) * yaw_range_radians
     pitch, roll = (float(angle) for angle in rng.normal(0, [math.radians(5), math.radians(2.5)]))
-    sideways, height = rng.uniform(-1, 1), rng.uniform(0.1, 0.75)
-    direction = np.array([sideways, height, 1.0])
-    warmth = rng.normal(0, 0.03)
+    direction, key, ambient = _sample_light(rng)
     base = muted_colour(rng, (0.32, 0.88))
     return Shot(
         yaw=yaw,
@@ -46,9 +50,18 @@ def sample_shot(rng: np.random.Generator, yaw_range_radians: float) -> Shot:
         field_of_view=float(rng.uniform(math.radians(16), math.radians(24))),
         zoom=float(rng.uniform(0.96, 1.05)),
         shift=(float(rng.normal(0, 0.012)), float(rng.normal(0, 0.012))),
-        light_direction=direction / np.linalg.norm(direction),
-        key_light=rng.uniform(0.75, 1.05) * np.array([1 + warmth, 1.0, 1 - warmth]),
-        ambient_light=rng.uniform(0.30, 0.42) * np.array([1 - warmth, 1.0, 1 + warmth]),
+        light_direction=direction,
+        key_light=key,
+        ambient_light=ambient,
         backdrop=(base, base * rng.uniform(0.45, 0.85)),
         glow=(float(rng.uniform(0.2, 0.8)), float(rng.uniform(0.15, 0.6))),
     )
+
+
+def _sample_light(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A lamp: its direction (3,), its light (3,) and that of the room (3,); from the side or above, hard or soft."""
+    aside, above = rng.uniform(-1, 1) * FURTHEST_ASIDE, rng.uniform(*HEIGHTS)
+    direction = np.array([math.sin(aside) * math.cos(above), math.sin(above), math.cos(aside) * math.cos(above)])
+    exposure, softness, warmth = rng.uniform(*EXPOSURES), rng.uniform(*SOFTNESSES), rng.normal(0, WARMTH_SPREAD)
+    warm, cool = np.array([1 + warmth, 1.0, 1 - warmth]), np.array([1 - warmth, 1.0, 1 + warmth])
+    return direction, exposure * (1 - softness) * warm, exposure * softness * cool

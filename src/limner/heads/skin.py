@@ -8,7 +8,7 @@ import numpy as np
 
 from limner.heads.ageing import grain, wrinkles
 from limner.heads.complexion import complexion_tint
-from limner.heads.face_map import face_uv
+from limner.heads.face_map import face_uv, lips
 from limner.heads.facial_hair import REGIONS, hair_on_map, hair_on_vertices, shells
 from limner.heads.geometry import vertex_normals
 from limner.heads.make_up import lip_gloss, make_up_tint
@@ -76,8 +76,8 @@ def beard_colour(person: Person) -> np.ndarray:
 
 def _painted(person: Person) -> np.ndarray:
     """Linear factors (3, n) on the colour of the head's vertices: make-up, flush, the roots of a beard."""
-    tint = complexion_tint(person.complexion) * make_up_tint(person.make_up, person.complexion)
     skin = linear(person.complexion.tone)
+    tint = complexion_tint(person.complexion) * make_up_tint(person.make_up, skin, _bare_lips(person, skin))
     if person.facial_hair.regions:
         roots = np.minimum(beard_colour(person) / skin, 1)
         tint *= 1 + np.float32(ROOTS) * hair_on_vertices(person.facial_hair.regions) * (roots - 1)
@@ -103,6 +103,25 @@ def _stubble() -> np.ndarray:
     return 1 - np.float32(STUBBLE_GRAIN) * grain() * hair_on_map(REGIONS["stubble"])
 
 
+def _bare_lips(person: Person, skin: np.ndarray) -> np.ndarray:
+    return skin * sum(share * _lips_of(name) for name, share in person.complexion.skins)
+
+
+@lru_cache(maxsize=32)
+def _lips_of(name: str) -> np.ndarray:
+    """The colour of lips in the evened-out skin texture `name`: (3, 1)."""
+    mesh = load_pack().skin
+    painted = np.flatnonzero((lips()[mesh.triangles] > 0.9).all(0))
+    return _texels(_evened_out(name), mesh.uv[:, mesh.texture_triangles[:, painted]].mean(1))
+
+
+def _texels(colour: np.ndarray, uv: np.ndarray) -> np.ndarray:
+    """The median (c, 1) of the texels of `colour` (c, h, w) at uv (2, k)."""
+    _, height, width = colour.shape
+    rows, columns = ((1 - uv[1]) * (height - 1)).astype(int), (uv[0] * (width - 1)).astype(int)
+    return np.median(colour[:, rows, columns], 1)[:, None]
+
+
 @lru_cache(maxsize=32)
 def _evened_out(name: str) -> np.ndarray:
     """The skin texture `name` (3, h, w) over the colour of its median face, its blotches softened."""
@@ -111,8 +130,6 @@ def _evened_out(name: str) -> np.ndarray:
     x, y, z = pack.vertices[:, mesh.triangles].mean(1)
     u, v = mesh.uv[:, mesh.texture_triangles].mean(1)
     face = np.flatnonzero((z > 1.15) & (y > 6.3) & (y < 7.9) & (np.abs(x) < 0.7) & (u > 0.68) & (v > 0.2))
-    u, v = u[face], v[face]
     colour = pack.textures[name].colour
-    rows, columns = ((1 - v) * (colour.shape[1] - 1)).astype(int), (u * (colour.shape[2] - 1)).astype(int)
-    median = np.median(colour[:, rows, columns], 1)[:, None, None]
-    return np.power(colour / median, np.float32(CONTRAST)).astype(np.float32)
+    median = _texels(colour, np.stack([u[face], v[face]]))
+    return np.power(colour / median[:, None], np.float32(CONTRAST)).astype(np.float32)
