@@ -11,7 +11,7 @@ from limner.heads.geometry import normalised
 from limner.heads.identity import average_weights
 from limner.heads.pack import Mesh, Part, load_pack
 
-LOWEST_SHOWN = 5.4  # decimetres: below this is outside every picture
+LOWEST_SHOWN = 4.0  # decimetres: below this is outside every picture, the wider ones of a CelebA tree too
 SKULL_CENTRE = np.array([[0.0], [7.5], [0.45]], np.float32)
 SKULL_LOWEST = 6.9  # decimetres: what is below is no skull
 SKULL_HALF_WIDTH = 0.72  # decimetres: what is further out are ears
