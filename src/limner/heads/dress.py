@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from limner.heads.geometry import REFERENCE_HEAD_HEIGHT, head_rotation, rotate, turn_eyes
+from limner.heads.glasses import glasses_surfaces
 from limner.heads.hair import Hair, cut_hair, fringe
 from limner.heads.pack import Pack
 from limner.heads.person import Person
@@ -57,6 +58,8 @@ def dress(pack: Pack, person: Person, shot: Shot) -> Outfit:
         surfaces += _hair(sitter, person.looks.hair, hair_lit, shadows.hair_openness)
     if person.looks.hat:
         surfaces.append(_hat(sitter, person.looks.hat))
+    if person.looks.eyewear:
+        surfaces += glasses_surfaces(sitter, person.looks.eyewear)
     eye_centre = head[:, pack.parts["eyes"].anchors.ravel()].mean(1)
     return Outfit(surfaces, eye_centre, float(sitter.scale[1] * REFERENCE_HEAD_HEIGHT), head, sitter.scale)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from limner.heads.eyewear import Eyewear, sample_eyewear
 from limner.heads.identity import Identity
 from limner.heads.pack import Pack
 
@@ -52,6 +53,7 @@ class Looks:
     hair_colour: np.ndarray
     brow: str
     eyes: str
+    eyewear: Eyewear | None
     hat: str | None
     hat_colour: np.ndarray
     shirt_colour: np.ndarray
@@ -72,6 +74,7 @@ def sample_looks(pack: Pack, identity: Identity, rng: np.random.Generator) -> Lo
         hair_colour=hair_colour,
         brow=f"brow:{rng.integers(1, 13):02d}",
         eyes=_choose_eyes(pack, identity, rng),
+        eyewear=sample_eyewear(rng),
         hat=hat,
         hat_colour=muted_colour(rng, (0.25, 0.75)),
         shirt_colour=muted_colour(rng, (0.15, 0.9)),
@@ -84,6 +87,7 @@ def label_looks(looks: Looks) -> dict[str, bool]:
     return {
         "Bald": looks.hair is None,
         "Bangs": looks.cut.fringe,
+        "Eyeglasses": looks.eyewear is not None,
         "Long_Hair": hair in LONG_HAIR,
         "Receding_Hairline": looks.cut.receding,
         "Straight_Hair": hair in WAVY_HAIR and not looks.cut.waves,

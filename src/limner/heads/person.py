@@ -31,6 +31,7 @@ ATTRIBUTE_NAMES = (
     "Blond_Hair",
     "Brown_Hair",
     "Chubby",
+    "Eyeglasses",
     "Goatee",
     "Gray_Hair",
     "Heavy_Makeup",
