@@ -74,7 +74,7 @@ class ProbeExtractor(Extractor):
         features: Tensor = self.network(self._fit(images.to(self.device, torch.float32))).features
         return features
 
-    def _fit(self, images: Images) -> Images:
+    def _fit(self, images: Images) -> Float[Tensor, "n 3 s s"]:
         side, wanted = images.shape[-1], self.record.resolution
         if images.shape[-2] != side or side % wanted:
             raise LimnerError(

@@ -141,13 +141,17 @@ def _bilinear(positions: Tensor, size: int) -> Tensor:
 @lru_cache(maxsize=32)
 def _banded(rule: str, size: int, out: int) -> tuple[tuple[int, int, Tensor], ...]:
     """For each block of outputs: the first input it sees, the one past the last, and weights [inputs, outputs]."""
-    weights = RESIZE_RULES[rule].weights(size, out)
-    blocks = []
+    with torch.inference_mode(False):  # they are kept, and tensors made in that mode would take no gradients later
+        return tuple(_blocks(RESIZE_RULES[rule].weights(size, out)))
+
+
+def _blocks(weights: Tensor) -> list[tuple[int, int, Tensor]]:
+    out, blocks = len(weights), []
     for rows in weights.split(min(_BLOCK, max(8, math.ceil(out / 4)))):
         seen = rows.ne(0).any(0).nonzero()
         start, stop = int(seen.min()), int(seen.max()) + 1
         blocks.append((start, stop, rows[:, start:stop].T.float().contiguous()))
-    return tuple(blocks)
+    return blocks
 
 
 def _multiply(images: Tensor, blocks: tuple[tuple[int, int, Tensor], ...]) -> Tensor:
