@@ -5,11 +5,12 @@ not.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from limner.heads.identity import Identity
-from limner.heads.pack import Pack
+from limner.heads.pack import Pack, load_pack
 
 SPREAD = 0.13  # standard deviation of a small feature's weight; 0.33 looks like caricature
 LIMIT = 0.32
@@ -138,15 +139,10 @@ def label_features(features: Features) -> dict[str, bool]:
 
 def feature_weights(pack: Pack, identity: Identity, features: Features) -> np.ndarray:
     """Weights (t,) of the shape targets that give a face its features and its age."""
-    weights = np.zeros(len(pack.target_index), np.float32)
-    for pair in np.flatnonzero(features.small):
-        low, high = pack.local_pairs[pair]
-        amount = float(features.small[pair])
-        if any(strong in high for strong in STRONG_TARGETS):
-            amount *= 0.5
-        name = high if amount > 0 else low
-        if name is not None and not name.startswith(_kept_free()):
-            weights[pack.target_index[name]] = abs(amount)
+    weights = np.zeros(len(pack.target_index) + 1, np.float32)
+    low, high, scale = _small_targets()
+    weights[np.where(features.small > 0, high, low)] = np.abs(features.small) * scale
+    weights = weights[:-1]
     for (name, feature), strength in zip(PLAIN_FEATURES.items(), features.strength, strict=True):
         _add(pack, weights, feature.present if features.plain[name] else feature.absent, float(strength))
     _add(pack, weights, AGED, float(np.clip((identity.age_years - 40) / 40, 0, 1)))
@@ -158,5 +154,16 @@ def _add(pack: Pack, weights: np.ndarray, targets: dict[str, float], strength: f
         weights[pack.target_index[name]] += strength * amount
 
 
-def _kept_free() -> tuple[str, ...]:
-    return tuple(name for feature in PLAIN_FEATURES.values() for name in feature.regions)
+@lru_cache(maxsize=1)
+def _small_targets() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each local pair (p,): its targets at negative and positive weight, -1 where there is none or a labelled
+    feature has it; and what its weight is multiplied by.
+    """
+    pack = load_pack()
+    taken = tuple(name for feature in PLAIN_FEATURES.values() for name in feature.regions)
+    low, high = (
+        np.array([-1 if name is None or name.startswith(taken) else pack.target_index[name] for name in names])
+        for names in zip(*pack.local_pairs, strict=True)
+    )
+    strong = np.array([any(part in name for part in STRONG_TARGETS) for _, name in pack.local_pairs])
+    return low, high, np.where(strong, 0.5, 1.0).astype(np.float32)
