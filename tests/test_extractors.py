@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from limner.errors import CheckpointError, LimnerError
 from limner.metrics import extractors
 from limner.metrics.extractors import available, efficientnet_lite0, inception, open_extractor
-from limner.metrics.extractors.batches import full_float32
+from limner.metrics.extractors.batches import features_in_pieces
 from limner.metrics.extractors.fid_network import BlockE, Convolution, FIDNetwork, average_pool
 from limner.metrics.extractors.inception import InceptionExtractor
 from limner.metrics.extractors.weights import KnownFile, load_state
@@ -626,9 +626,15 @@ def test_the_cache_is_looked_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_float32_is_asked_for_while_features_are_made_and_only_then() -> None:
     settings = torch.backends.cuda.matmul, torch.backends.cudnn.conv
     before = [setting.fp32_precision for setting in settings]
-    with pytest.raises(KeyError), full_float32():
-        assert [setting.fp32_precision for setting in settings] == ["ieee", "ieee"]
+    seen = []
+
+    def fail(_: Tensor) -> Tensor:
+        seen.extend(setting.fp32_precision for setting in settings)
         raise KeyError
+
+    with pytest.raises(KeyError):
+        features_in_pieces(noise(1, 8), fail)
+    assert seen == ["ieee", "ieee"]
     assert [setting.fp32_precision for setting in settings] == before
 
 
