@@ -74,7 +74,7 @@ def train_network(
     """
     generator = torch.Generator().manual_seed(seed)
     network = _begin(lessons, generator).to(device)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY, fused=True)
     size = min(_BATCH, len(lessons.rows["train"]))
     steps = math.ceil(images / size)
     between_looks = max(len(lessons.rows["train"]) // size, steps // _LOOKS)
