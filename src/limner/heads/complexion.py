@@ -18,7 +18,7 @@ PALE_SHARE = 0.27  # of those whose origins allow it
 ROSY_SHARE = 0.18
 BAGS_SHARE = {True: 0.18, False: 0.45}  # by `Identity.young`
 SMALLEST_SHARE = 0.15  # of an origin whose skin is mixed in
-FLUSH = (1.03, 0.60, 0.62)  # linear factors at the middle of a rosy cheek
+FLUSH = (1.05, 0.42, 0.46)  # linear factors at the middle of a rosy cheek
 TIRED = (0.42, 0.33, 0.40)  # … and under a tired eye
 
 
@@ -62,7 +62,8 @@ def label_complexion(complexion: Complexion) -> dict[str, bool]:
 def complexion_tint(complexion: Complexion) -> np.ndarray:
     """Linear factors (3, n) on the colour of the head's vertices: flushed cheeks and tired eyes."""
     tint = np.ones_like(load_pack().vertices)
-    for share, colour, mask in ((complexion.rosy, FLUSH, cheeks), (complexion.bags, TIRED, eye_bags)):
+    flush = complexion.rosy * (1.25 - 0.85 * float(complexion.tone[0]))  # pale skin shows it sooner
+    for share, colour, mask in ((flush, FLUSH, cheeks), (complexion.bags, TIRED, eye_bags)):
         if share:
             tint *= 1 + np.float32(share) * mask() * (np.array(colour, np.float32)[:, None] - 1)
     return tint

@@ -35,7 +35,7 @@ def sample_expression(rng: np.random.Generator) -> Expression:
     if smiling < 0.5:
         smile = 0.65 + 0.35 * amount
         if parted < 0.55:
-            return Expression(smile, 0.06 + 0.12 * jaw, 0.45 + 0.25 * lips, 0.15 + 0.2 * lips, brows)
+            return Expression(smile, 0.10 + 0.09 * jaw, 0.20 + 0.20 * lips, 0.20 + 0.15 * lips, brows)
         return Expression(smile, 0.0, 0.0, 0.0, brows)
     smile = 0.12 * amount
     if parted < 0.35:
