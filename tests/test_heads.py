@@ -147,7 +147,7 @@ def test_mirrored_yaw_draws_another_picture_and_a_mirrored_person_the_mirror_ima
             "gaze": (-person.shot.gaze[0], person.shot.gaze[1]),
             "shift": (-person.shot.shift[0], person.shot.shift[1]),
             "light_direction": person.shot.light_direction * [-1, 1, 1],
-            "glow": (1 - person.shot.glow[0], person.shot.glow[1]),
+            "backdrop": person.shot.backdrop.mirrored(),
         }
     )
     straight = draw(change(mirrored=False), 32).image.astype(int)

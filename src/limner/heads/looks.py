@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import colorsys
 from dataclasses import dataclass
 
 import numpy as np
 
+from limner.heads.backdrop import muted_colour
 from limner.heads.eyewear import Eyewear, sample_eyewear
 from limner.heads.identity import Identity
 from limner.heads.pack import Pack
@@ -138,10 +138,3 @@ def _choose_eyes(pack: Pack, identity: Identity, rng: np.random.Generator) -> st
     names = pack.names("eyes:")
     chosen = names[int(rng.integers(len(names)))]
     return chosen if light else "eyes:brown"
-
-
-def muted_colour(rng: np.random.Generator, values: tuple[float, float]) -> np.ndarray:
-    """An sRGB colour (3,) of little saturation, its brightness within `values`."""
-    warm, place, saturation, value = rng.random(), rng.random(), 0.32 * rng.random(), rng.uniform(*values)
-    hue = 0.02 + 0.12 * place if warm < 0.4 else 0.42 + 0.25 * place  # sand and rose, or sea-green to blue
-    return np.array(colorsys.hsv_to_rgb(hue, saturation, value))

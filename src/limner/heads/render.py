@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from limner.errors import LimnerError
+from limner.heads.backdrop import paint_backdrop
 from limner.heads.dress import Outfit, dress
 from limner.heads.geometry import Camera, aim_camera
 from limner.heads.landmarks import landmark_points, picture_order
@@ -123,7 +124,7 @@ def draw(person: Person, resolution: int, frame: float = 1.0) -> Drawing:
     shot = _mirrored(person.shot) if person.mirrored else person.shot
     outfit = dress(load_pack(), person, shot)
     camera = aim_camera(shot, outfit.eye_centre, outfit.head_height, samples, frame)
-    light = _backdrop(shot, samples)
+    light = paint_backdrop(shot.backdrop, samples)
     _paint(light, outfit, camera, samples)
     image = _develop(light, resolution)
     if person.mirrored:
@@ -153,6 +154,7 @@ def _mirrored(shot: Shot) -> Shot:
         gaze=(-shot.gaze[0], shot.gaze[1]),
         shift=(-shot.shift[0], shot.shift[1]),
         light_direction=shot.light_direction * np.array([-1, 1, 1]),
+        backdrop=shot.backdrop.mirrored(),
     )
 
 
@@ -180,16 +182,6 @@ def _blend_decal(light: np.ndarray, depths: np.ndarray, surface: Surface, fragme
     seen = fragments.select(np.flatnonzero(fragments.depth - np.float32(DECAL_BIAS) <= depths[fragments.sample]))
     opacity = surface.coverage(seen)
     light[:, seen.sample] += (surface.shade(seen) - light[:, seen.sample]) * opacity
-
-
-def _backdrop(shot: Shot, samples: int) -> np.ndarray:
-    """Linear light (3, samples²) of a plain wall: darker towards the floor, with a glow behind the head."""
-    across = (np.arange(samples, dtype=np.float32) + np.float32(0.5)) / np.float32(samples)
-    top, bottom = (np.square(colour).astype(np.float32)[:, None, None] for colour in shot.backdrop)
-    wall = top + (bottom - top) * across[None, :, None]
-    away = np.square(across[:, None] - np.float32(0.45)) + np.square(across[None, :] - np.float32(shot.glow[0]))
-    glow = np.float32(shot.glow[1]) * np.square(np.maximum(1 - away / np.float32(0.7), 0))
-    return (wall * (np.float32(0.8) + glow)).reshape(3, -1)
 
 
 def _develop(light: np.ndarray, resolution: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from limner.heads.looks import muted_colour
+from limner.heads.backdrop import Backdrop, sample_backdrop
 
 FURTHEST_ASIDE = math.radians(62)  # that the lamp stands from the camera's side of the head
 HEIGHTS = (math.radians(2), math.radians(48))  # of the lamp
@@ -32,8 +32,7 @@ class Shot:
     light_direction: np.ndarray
     key_light: np.ndarray
     ambient_light: np.ndarray
-    backdrop: tuple[np.ndarray, np.ndarray]
-    glow: tuple[float, float]
+    backdrop: Backdrop
 
 
 def sample_shot(rng: np.random.Generator, yaw_range_radians: float) -> Shot:
@@ -41,7 +40,6 @@ def sample_shot(rng: np.random.Generator, yaw_range_radians: float) -> Shot:
     yaw = float(rng.uniform(-1, 1)) * yaw_range_radians
     pitch, roll = (float(angle) for angle in rng.normal(0, [math.radians(5), math.radians(2.5)]))
     direction, key, ambient = _sample_light(rng)
-    base = muted_colour(rng, (0.32, 0.88))
     return Shot(
         yaw=yaw,
         pitch=pitch,
@@ -53,8 +51,7 @@ def sample_shot(rng: np.random.Generator, yaw_range_radians: float) -> Shot:
         light_direction=direction,
         key_light=key,
         ambient_light=ambient,
-        backdrop=(base, base * rng.uniform(0.45, 0.85)),
-        glow=(float(rng.uniform(0.2, 0.8)), float(rng.uniform(0.15, 0.6))),
+        backdrop=sample_backdrop(rng),
     )
 
 
