@@ -59,18 +59,18 @@ def shown(first: bool) -> Iterator[Screen]:
 def show_cards(cards: Sequence[Card]) -> None:
     """Print the numbers, their directions and what to read them beside."""
     console = Console()
-    table = Table("metric", "value", "", "beside", title_justify="left", pad_edge=False)
-    table.columns[1].justify = "right"
     groups: dict[str, list[Card]] = {}
     for card in cards:
         groups.setdefault(measured_with(card), []).append(card)
+    widest = max((len(card.name) for card in cards), default=0)
     for title, some in groups.items():
-        table.add_section()
-        table.add_row(title, style="bold")
+        table = Table("metric", "value", "", "beside", title=title, title_justify="left", title_style="bold")
+        table.columns[0].min_width, table.columns[1].min_width = widest, 8
+        table.columns[1].justify = "right"
         for card in some:
             arrow = ARROWS[METRICS[card.metric].better] if card.metric in METRICS else ""
-            table.add_row(f"  {card.name}", f"{card.value:.4g}", arrow, beside(card))
-    console.print(table)
+            table.add_row(card.name, f"{card.value:.4g}", arrow, beside(card))
+        console.print(table)
     console.print(LEGEND, style="dim", highlight=False)
     if cards:
         console.print(against(cards), style="dim", highlight=False, soft_wrap=True)
@@ -88,6 +88,8 @@ def beside(card: Card) -> str:
     found = METRICS[card.metric].beside if card.metric in METRICS else None
     if found is None or found[0] not in card.values:
         return ""
+    if found[0] == "deviation" and card.settings.get("subsets") == 1:
+        return ""  # of one subset it says nothing
     return f"{found[1]} {card.values[found[0]]:.4g}"
 
 

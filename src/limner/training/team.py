@@ -55,8 +55,8 @@ class WorldTeam:
     def _exchange_headers(self, rows: Rows | None, trouble: Exception | None) -> list[dict[str, Any]]:
         """What each process has: shapes and types, or what went wrong, as JSON in a tensor of fixed size."""
         parts = {} if rows is None else {name: (_kind(part), list(part.shape)) for name, part in rows.items()}
-        text = None if trouble is None else (str(trouble) or type(trouble).__name__)[:_TROUBLE_CHARACTERS]
-        encoded = json.dumps({"parts": parts, "trouble": text}).encode()
+        text = None if trouble is None else (" ".join(str(trouble).split()) or type(trouble).__name__)
+        encoded = json.dumps({"parts": parts, "trouble": text and text[:_TROUBLE_CHARACTERS]}).encode()
         if len(encoded) > _HEADER_BYTES:
             raise LimnerError(f"a batch of {len(parts)} parts cannot be announced in {_HEADER_BYTES} bytes")
         header = torch.zeros(_HEADER_BYTES, dtype=torch.uint8)
