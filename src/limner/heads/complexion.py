@@ -11,10 +11,10 @@ from limner.heads.face_map import neutral_normals, rising
 from limner.heads.identity import ORIGINS, Identity
 from limner.heads.pack import load_pack
 
-TONES = {"african": (0.44, 0.29, 0.22), "asian": (0.78, 0.58, 0.45), "caucasian": (0.79, 0.58, 0.475)}  # sRGB
-LIGHTNESS = {"african": (0.62, 1.22), "asian": (0.78, 1.0), "caucasian": (0.82, 1.0)}  # factors on TONES
-PALE_TONE = (0.855, 0.725, 0.665)
-PALE_SHARE = 0.27  # of those whose origins allow it
+TONES = {"african": (0.44, 0.29, 0.22), "asian": (0.775, 0.575, 0.44), "caucasian": (0.785, 0.57, 0.46)}  # sRGB
+LIGHTNESS = {"african": (0.62, 1.25), "asian": (0.86, 1.01), "caucasian": (0.90, 1.01)}  # factors on TONES
+PALE_TONE = (0.85, 0.72, 0.66)
+PALE_SHARE = 0.24  # of those whose origins allow it
 ROSY_SHARE = 0.18
 BAGS_SHARE = {True: 0.18, False: 0.45}  # by `Identity.young`
 SMALLEST_SHARE = 0.15  # of an origin whose skin is mixed in

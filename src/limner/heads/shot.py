@@ -11,7 +11,7 @@ from limner.heads.backdrop import Backdrop, sample_backdrop
 
 FURTHEST_ASIDE = math.radians(62)  # that the lamp stands from the camera's side of the head
 HEIGHTS = (math.radians(2), math.radians(48))  # of the lamp
-EXPOSURES = (1.0, 1.35)  # light that falls on what faces the lamp
+EXPOSURES = (1.0, 1.25)  # light that falls on what faces the lamp
 SOFTNESSES = (0.24, 0.5)  # share of it that comes from all sides
 WARMTH_SPREAD = 0.045
 
