@@ -66,6 +66,7 @@ class EfficientNetLite0Extractor(Extractor):
         self.device = torch.device(device)
         self._network = LiteNetwork().eval().requires_grad_(False)
         load_state(self._network, content, path)
+        self._network.fold()
         place(self._network, self.device)
 
     def of_bytes(self, images: UInt8[Tensor, "n r r 3"]) -> Features:
