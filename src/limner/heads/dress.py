@@ -9,6 +9,7 @@ import numpy as np
 from limner.heads.geometry import REFERENCE_HEAD_HEIGHT, head_rotation, rotate, turn_eyes
 from limner.heads.glasses import glasses_surfaces
 from limner.heads.hair import Hair, cut_hair, fringe
+from limner.heads.hats import hat
 from limner.heads.pack import Pack
 from limner.heads.person import Person
 from limner.heads.shadow import visibility
@@ -24,6 +25,8 @@ WHITE = np.ones((3, 1), np.float32)
 THROUGH_HAIR = 0.35  # share of the light that strands let through to those behind them
 SHEEN, GLINT = 0.22, 0.03  # strength of the band of light across strands: in the hair's colour, and white
 FRINGE_OPENNESS = np.float32(0.85)
+ROOM_ABOVE_EYES = 1.12  # decimetres of an average head, at zoom 1, between the eyes and the picture's upper edge
+LOOKING_UP, MOST_RAISED = 0.5, 0.1  # share of what is too high that the camera follows, up to so many decimetres
 MOUTH_LIGHT = 0.8  # the head that shadows were cast on keeps its mouth shut; this much light gets in
 
 
@@ -60,8 +63,21 @@ def dress(pack: Pack, person: Person, shot: Shot) -> Outfit:
         surfaces.append(_hat(sitter, person.looks.hat))
     if person.looks.eyewear:
         surfaces += glasses_surfaces(sitter, person.looks.eyewear)
-    eye_centre = head[:, pack.parts["eyes"].anchors.ravel()].mean(1)
-    return Outfit(surfaces, eye_centre, float(sitter.scale[1] * REFERENCE_HEAD_HEIGHT), head, sitter.scale)
+    eye_centre, height = _framing(sitter, surfaces, shot.zoom)
+    return Outfit(surfaces, eye_centre, height, head, sitter.scale)
+
+
+def _framing(sitter: Sitter, surfaces: list[Surface], zoom: float) -> tuple[np.ndarray, float]:
+    """What the camera takes for the eyes' middle and the head's height: for high hair and hats, so that they are not cut
+    off, it looks a little further up and from further away.
+    """
+    eye_centre = sitter.head[:, sitter.pack.parts["eyes"].anchors.ravel()].mean(1)
+    height = float(sitter.scale[1] * REFERENCE_HEAD_HEIGHT)
+    above_eyes = max(float(surface.vertices[1].max()) for surface in surfaces) - float(eye_centre[1])
+    room = ROOM_ABOVE_EYES / zoom * height / REFERENCE_HEAD_HEIGHT
+    raised = min(max(LOOKING_UP * (above_eyes - room), 0.0), MOST_RAISED)
+    eye_centre[1] += np.float32(raised)
+    return eye_centre, height * max((above_eyes - raised) / room, 1.0)
 
 
 def _light_at(sitter: Sitter, anchors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -121,10 +137,8 @@ def _strands(sitter: Sitter, hair: Hair, lit: np.ndarray, openness: np.ndarray) 
 
 
 def _hat(sitter: Sitter, name: str) -> Surface:
-    worn = garment(name)
+    worn = hat(name)
     vertices = worn.part.place(sitter.head, sitter.scale)
     everywhere = np.ones(vertices.shape[1], np.float32)
     lighting = sitter.lamp.fall_on(worn.normals, everywhere, everywhere, CLOTH)
-    tint = np.float32(2.5) * linear(sitter.person.looks.hat_colour)  # the texture is a dark grey
-    textures = ((WHITE, sitter.pack.textures["hat:fedora_texture_grey"].colour),)
-    return Surface(vertices, worn.part.mesh, lighting, tint, textures)
+    return Surface(vertices, worn.part.mesh, lighting, linear(sitter.person.looks.hat_colour), ((WHITE, worn.texture),))

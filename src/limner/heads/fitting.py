@@ -121,5 +121,16 @@ def grid_mesh(rows: int, columns: int, *, closed: bool = False) -> Mesh:
     return Mesh(_halves(quads), _halves(texture_quads), np.ascontiguousarray(uv, np.float32))
 
 
+def joined(meshes: list[Mesh]) -> Mesh:
+    """One mesh of several whose vertices follow each other; every vertex of each is used by its triangles."""
+    triangles, texture_triangles, vertices, corners = [], [], 0, 0
+    for mesh in meshes:
+        triangles.append(mesh.triangles + np.int32(vertices))
+        texture_triangles.append(mesh.texture_triangles + np.int32(corners))
+        vertices, corners = vertices + int(mesh.triangles.max()) + 1, corners + mesh.uv.shape[1]
+    uv = np.concatenate([mesh.uv for mesh in meshes], 1)
+    return Mesh(np.concatenate(triangles, 1), np.concatenate(texture_triangles, 1), uv)
+
+
 def _halves(quads: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.concatenate([quads[[0, 1, 2]], quads[[0, 2, 3]]], 1), np.int32)

@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from limner.heads.eyewear import Eyewear
-from limner.heads.fitting import average_head, grid_mesh, shown_skin
+from limner.heads.fitting import average_head, grid_mesh, joined, shown_skin
 from limner.heads.geometry import normalised, vertex_normals
 from limner.heads.pack import Mesh, load_pack
 from limner.heads.sitter import Sitter
@@ -166,7 +166,7 @@ def _layout(shape: str) -> Layout:
     x = x * (1 - drawn_in * np.clip(-y / half_height, 0, 1) ** 2)
     outline = np.stack([x, y + above]).astype(np.float32)
     rim, bar, arm = (grid_mesh(points, 4, closed=True) for points in (CORNERS + 1, BRIDGE_POINTS, TEMPLE_POINTS))
-    return Layout(outline, _passed_by(outline), _joined([rim, rim, bar, arm, arm]), _lens_mesh(outline))
+    return Layout(outline, _passed_by(outline), joined([rim, rim, bar, arm, arm]), _lens_mesh(outline))
 
 
 def _passed_by(outline: np.ndarray) -> np.ndarray:
@@ -221,16 +221,6 @@ def _lens_mesh(outline: np.ndarray) -> Mesh:
     left = 0.5 + 0.5 * flat / reach
     right = 0.5 + 0.5 * flat * np.array([[-1], [1]], np.float32) / reach
     return Mesh(triangles, triangles, np.concatenate([left, right], 1).astype(np.float32))
-
-
-def _joined(meshes: list[Mesh]) -> Mesh:
-    triangles, texture_triangles, vertices, corners = [], [], 0, 0
-    for mesh in meshes:
-        triangles.append(mesh.triangles + np.int32(vertices))
-        texture_triangles.append(mesh.texture_triangles + np.int32(corners))
-        vertices, corners = vertices + int(mesh.triangles.max()) + 1, corners + mesh.uv.shape[1]
-    uv = np.concatenate([mesh.uv for mesh in meshes], 1)
-    return Mesh(np.concatenate(triangles, 1), np.concatenate(texture_triangles, 1), uv)
 
 
 @lru_cache(maxsize=32)

@@ -26,7 +26,7 @@ SHEEN_DOUBLINGS = 4
 WAVE_LENGTH, WAVE_DEPTH, WAVE_SHADE = 0.50, 0.055, 0.42  # decimetres, decimetres, share of the colour
 WAVES_FROM = 8.25  # decimetres: hair is smooth above this
 BAND_FRONT, BAND_BACK = 7.86, 7.62  # decimetres: hats sit on the head from here up
-PRESSED_HEIGHT = 0.045  # decimetres that hair in a hat stands above the skull
+PRESSED_HEIGHT = 0.0  # decimetres that hair in a hat stands above the skull
 RECEDED = 0.15  # share of the way from hairline to crown that a receding hairline has moved, and at the temples more
 
 

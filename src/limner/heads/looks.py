@@ -16,13 +16,14 @@ HAIR_COLOURS = {
     "Brown_Hair": (0.36, 0.23, 0.14),
     "Blond_Hair": (0.86, 0.69, 0.43),
     "Red_Hair": (0.62, 0.27, 0.12),
-    "Gray_Hair": (0.62, 0.61, 0.60),
+    "Gray_Hair": (0.53, 0.525, 0.52),
 }
 MALE_HAIR = {"short01": 0.22, "short02": 0.22, "short03": 0.18, "short04": 0.20, "bald": 0.10, "long01": 0.03}
 FEMALE_HAIR = {"bob01": 0.10, "bob02": 0.26, "long01": 0.26, "ponytail01": 0.14, "Braid01": 0.08, "short03": 0.05}
 LONG_HAIR = ("bob01", "bob02", "long01", "ponytail01", "Braid01")
 HAT_HAIR = {True: ("short01", "short02", "short04"), False: ("long01", "bob02", "ponytail01")}
-HAT_SHARE = 0.10
+HAT_SHARE = 0.12
+HATS = ("hat:fedora", "hat:knitted", "hat:visor")
 FRINGE_HAIR = ("bob01", "bob02", "long01", "ponytail01", "Braid01", "short02", "short03")
 FRINGE_SHARE = {True: 0.35, False: 0.42}
 WAVY_HAIR = ("bob01", "bob02", "long01", "short01", "short02", "short03")
@@ -61,7 +62,7 @@ class Looks:
 
 def sample_looks(pack: Pack, identity: Identity, rng: np.random.Generator) -> Looks:
     """Draw what this person wears and is coloured with."""
-    hat = "hat:fedora" if rng.random() < HAT_SHARE else None
+    hat = str(rng.choice(HATS)) if rng.random() < HAT_SHARE else None
     hair = _choose(_hair_shares(identity), rng)
     hat_hair = str(rng.choice(HAT_HAIR[identity.male]))
     hair = hat_hair if hat else hair

@@ -13,6 +13,7 @@ from limner.heads.fitting import average_head as average_head
 from limner.heads.fitting import shown_skin as shown_skin
 from limner.heads.geometry import Fans, vertex_normals
 from limner.heads.hair import cut_hair
+from limner.heads.hats import hat
 from limner.heads.looks import Cut
 from limner.heads.pack import Part, load_pack
 
@@ -39,6 +40,8 @@ def garment(name: str, under_hat: bool = False) -> Garment:
     if name.startswith("hair:"):
         hair = cut_hair(name, Cut(), under_hat)
         return Garment(hair.part, hair.normals)
+    if name.startswith("hat:"):
+        return Garment(hat(name).part, hat(name).normals)
     part = _keep_triangles(load_pack().parts[name], _reaching_up)
     if name == "teeth":
         part = _keep_upper_front_teeth(part)
