@@ -21,7 +21,6 @@ from limner.metrics.statistics import (
     Protocol,
     Statistics,
     cache_path,
-    cached_statistics,
     check_agreement,
     read_cached,
     read_statistics,
@@ -219,24 +218,25 @@ def test_choices_may_differ_and_others_files_pass() -> None:
     check_agreement(Statistics.from_moments(moments()), PROTOCOL, "ref.npz")
 
 
-def test_the_cache_computes_once() -> None:
-    calls = []
+def fill_cache(protocol: Protocol = PROTOCOL) -> Statistics:
+    statistics = Statistics.from_moments(moments(), protocol)
+    write_statistics(cache_path(protocol), statistics)
+    return statistics
 
-    def compute() -> Moments:
-        calls.append(1)
-        return moments()
 
-    first, second = cached_statistics(PROTOCOL, compute), cached_statistics(PROTOCOL, compute)
-    assert len(calls) == 1
-    assert torch.equal(first.covariance, second.covariance)
-    assert second.protocol == PROTOCOL
+def test_the_cache_gives_back_what_was_put_in() -> None:
+    assert read_cached(PROTOCOL) is None
+    statistics, found = fill_cache(), read_cached(PROTOCOL)
+    assert found is not None
+    assert torch.equal(found.covariance, statistics.covariance)
+    assert found.protocol == PROTOCOL
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in fields(Protocol)])
 def test_everything_is_in_the_cache_key(name: str) -> None:
     value = getattr(PROTOCOL, name)
     other = replace(PROTOCOL, **{name: value + 1 if isinstance(value, int) else f"{value}x"})
-    cached_statistics(PROTOCOL, moments)
+    fill_cache()
     assert read_cached(PROTOCOL) is not None
     assert read_cached(other) is None
     # even where two keys meet in one file
@@ -244,14 +244,16 @@ def test_everything_is_in_the_cache_key(name: str) -> None:
     assert read_cached(other) is None
 
 
-def test_a_damaged_cache_is_made_again(tmp_path: Path) -> None:
-    cached_statistics(PROTOCOL, moments)
+def test_a_damaged_cache_counts_as_none() -> None:
+    fill_cache()
     cache_path(PROTOCOL).write_bytes(b"PK damaged")
     assert read_cached(PROTOCOL) is None
-    cached_statistics(PROTOCOL, moments)
+    fill_cache()
     assert read_cached(PROTOCOL) is not None
 
 
-def test_a_cache_that_cannot_be_written_is_no_failure(tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where a folder should be")
-    assert cached_statistics(PROTOCOL, moments).mean.shape == (6,)
+    assert read_cached(PROTOCOL) is None
+    with pytest.raises(ResourceError, match="cannot be written"):
+        fill_cache()

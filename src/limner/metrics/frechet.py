@@ -10,7 +10,8 @@ that of (R'BR)^½, whose eigenvalues are real and at least 0. Where fewer images
 
     tr (AB)^½ = ‖X_a X_b'‖_* / √((n_a - 1)(n_b - 1))   (nuclear norm, X: centred features)          (2)
 
-is exact and smaller. The distance is biased upwards by 1/n: compare equal counts only.
+is exact and smaller. The distance is biased upwards by 1/n: compare equal counts only. With fewer images than features
+it says little more than how many there were.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import torch
 from torch import Tensor
 
 from limner.errors import LimnerError
-from limner.metrics.card import Measurement
 from limner.metrics.moments import Moments, check_features
 
 _SYMMETRY = 1e-6
@@ -83,21 +83,6 @@ def frechet_distance_of_features(a: Tensor, b: Tensor) -> float:
     cross = float(torch.linalg.svdvals(centred_a @ centred_b.T).sum())  # (2)
     traces = float(centred_a.square().sum() + centred_b.square().sum())
     return float((mean_a - mean_b).square().sum()) + max(traces - 2 * cross, 0.0)
-
-
-def frechet(reals: Moments, fakes: Moments) -> Measurement:
-    """The distance with its two terms, and whether the covariances could be of full rank.
-
-    A set of n images has a covariance of rank n - 1 at most. With fewer images than features the distance says little
-    more than how many there were; `rank` is then "deficient", which the card keeps.
-    """
-    mean_term, covariance_term = frechet_terms(reals.mean, reals.covariance, fakes.mean, fakes.covariance)
-    full = min(reals.count, fakes.count) > reals.width
-    return Measurement(
-        value=mean_term + covariance_term,
-        values={"mean_term": mean_term, "covariance_term": covariance_term},
-        settings={"features": reals.width, "rank": "full" if full else "deficient", "precision": "float64"},
-    )
 
 
 def _check_means(mean_a: Tensor, mean_b: Tensor) -> tuple[Tensor, Tensor]:

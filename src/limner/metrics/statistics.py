@@ -16,7 +16,6 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -164,19 +163,6 @@ def read_cached(protocol: Protocol) -> Statistics | None:
     except DataError:
         return None  # made again and written over
     return found if found.protocol == protocol else None
-
-
-def cached_statistics(protocol: Protocol, compute: Callable[[], Moments]) -> Statistics:
-    """From the cache, or computed and put there. A cache that cannot be written is no reason to fail."""
-    found = read_cached(protocol)
-    if found is not None:
-        return found
-    statistics = Statistics.from_moments(compute(), protocol)
-    try:
-        write_statistics(cache_path(protocol), statistics)
-    except ResourceError:
-        return statistics
-    return statistics
 
 
 def _read_array(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
