@@ -8,7 +8,8 @@ import pytest
 
 from limner.cli import HELP, main
 
-VERBS = ["train", "resume", "sample", "evaluate", "report", "data prepare", "data heads", "data info", "data check"]
+VERBS = ["train", "resume", "sample", "evaluate", "compare", "report"]
+VERBS += [f"data {verb}" for verb in ("prepare", "heads", "celeba-tree", "info", "probe", "statistics", "check")]
 
 
 def run(capsys, *words: str) -> tuple[int, str, str]:

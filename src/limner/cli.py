@@ -24,12 +24,14 @@ usage: limner VERB … [--debug]
   models                     list the models
   sample RUN                 draw faces from a trained model, one a seed
   evaluate RUN               measure a trained model
+  compare RUN RUN            two runs' numbers side by side, where they were measured in the same way
   report RUN                 write a run's report.html again
   data prepare SOURCE DEST   make a dataset of a folder or zip of photos, or of CelebA as downloaded
   data heads DEST            render the built-in heads as a dataset
   data celeba-tree DEST      render them as a CelebA tree, to try what reads CelebA
   data info DATASET          what a dataset holds
   data probe DATASET         train a small network that reads attributes, pose and identity from pictures
+  data statistics DATASET    write its features' mean and covariance: a reference for FID, here and elsewhere
   data check SOURCE          every bad file of a source, with what is wrong
 
 `limner VERB --help` explains a verb, `limner train MODEL --help` a model's settings too.
@@ -99,6 +101,7 @@ def _run(words: list[str]) -> int:
         "models": _models,
         "sample": _sample,
         "evaluate": _evaluate,
+        "compare": _compare,
         "report": _report,
     }
     if verb not in verbs:
@@ -121,7 +124,7 @@ def _call(function: Callable[..., Any], words: list[str], prog: str) -> int:
 
 
 def _data(words: list[str]) -> int:
-    verbs = ("prepare", "heads", "celeba-tree", "info", "probe", "check")
+    verbs = ("prepare", "heads", "celeba-tree", "info", "probe", "statistics", "check")
     if not words or words[0] in ("-h", "--help"):
         print("\n".join(line for line in HELP.splitlines() if line.startswith("  data")))
         return 0
@@ -147,6 +150,10 @@ def _data(words: list[str]) -> int:
         from limner.metrics.probe.verb import probe
 
         return _call(probe, rest, prog)
+    if verb == "statistics":
+        from limner.training.statistics import statistics
+
+        return _call(statistics, rest, prog)
     if verb == "check":
         from limner.data.check import check
 
@@ -164,6 +171,12 @@ def _evaluate(words: list[str]) -> int:
     from limner.training.evaluate import evaluate
 
     return _call(evaluate, words, "limner evaluate")
+
+
+def _compare(words: list[str]) -> int:
+    from limner.training.compare import compare
+
+    return _call(compare, words, "limner compare")
 
 
 def _report(words: list[str]) -> int:

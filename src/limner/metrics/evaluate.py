@@ -98,6 +98,8 @@ def evaluate_model(
     check_metrics(metrics, extractor.name if extractor else None, probe=probe is not None)
     if count < 1 or batch_size < 1:
         raise LimnerError(f"count {count}, batch_size {batch_size}: must be at least 1")
+    if reference is not None:
+        references.check_reference(reference, metrics)
     if getattr(model, "training", False):
         raise LimnerError("the model is in training mode, where batches decide what it generates; call model.eval()")
     chosen = choose_reals(dataset, split, count, seed)
@@ -147,7 +149,7 @@ def _reals_known(
         dataset, split=split, resolution=plan.resolution, count=count, seed=plan.seed, extractor=extractor
     )
     if file is not None:
-        reference = references.read_reference(file, key, extractor, metrics)
+        reference = references.read_reference(file, key, extractor)
         reals.known = reference.moments
         yield reference.about
         return

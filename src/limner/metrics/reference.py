@@ -69,19 +69,22 @@ def only_moments(metrics: Sequence[str]) -> bool:
     return bool(specs) and all(spec.moments for spec in specs)
 
 
-def read_reference(path: Path, wanted: Protocol, extractor: Extractor, metrics: Sequence[str]) -> Reference:
-    """Moments from a `.npz` file of limner or of others, for these metrics and no others.
-
-    Raises:
-        LimnerError: a metric needs more of the reals than their moments.
-        DataError: the file is damaged, of another width, or limner's own of another dataset or extractor.
-    """
+def check_reference(path: Path, metrics: Sequence[str]) -> None:
+    """Refuse metrics that need more of the reals than a file of statistics holds."""
     more = [name for name in metrics if not METRICS[name].moments]
     if more:
         raise LimnerError(
             f"{path}: holds the reals' mean and covariance only, and {', '.join(more)} needs more of them; "
             "with a reference ask for --metrics fid (of inception) or fd alone"
         )
+
+
+def read_reference(path: Path, wanted: Protocol, extractor: Extractor) -> Reference:
+    """Moments from a `.npz` file of limner or of others.
+
+    Raises:
+        DataError: the file is damaged, of another width, or limner's own of another dataset or extractor.
+    """
     found = read_statistics(path)
     check_agreement(found, wanted, str(path))
     protocol = found.protocol

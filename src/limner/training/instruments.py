@@ -69,19 +69,21 @@ def choose_instruments(
     network = None
     if auto or any(METRICS[name].extractor != "none" for name in metrics if name in METRICS):
         names = () if auto else tuple(name for name in metrics if name in METRICS)
-        network = _choose_extractor(extractor, names, weights, resize, dataset, model.resolution, device, notes)
+        network = choose_extractor(extractor, names, weights, resize, dataset, model.resolution, device, notes)
     elif extractor != AUTO or weights:
         notes.append(f"--extractor {extractor}: none of {', '.join(metrics)} looks at features")
     probe = _choose_probe(model, dataset, auto, metrics, network, device, notes)
     if auto:
         metrics = applicable(network.name if network else None, count=count, probe=probe is not None)
         metrics = tuple(name for name in metrics if own_data or METRICS[name].split is None)
+        if reference and network is None:
+            raise LimnerError(f"{reference}: {NO_EXTRACTOR}")
         if reference:
             metrics = tuple(name for name in metrics if METRICS[name].moments)
     return Instruments(network, probe, tuple(metrics), tuple(notes))
 
 
-def _choose_extractor(
+def choose_extractor(
     name: str,
     metrics: tuple[str, ...],
     weights: Path | None,
@@ -91,6 +93,10 @@ def _choose_extractor(
     device: str,
     notes: list[str],
 ) -> Extractor | None:
+    """The extractor asked for; for "auto" the best at hand with which these metrics exist; None for "none".
+
+    What there is to say about the choice is added to `notes`.
+    """
     if name == "none":
         return None
     if name == AUTO:
