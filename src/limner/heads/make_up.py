@@ -14,7 +14,7 @@ from limner.heads.pack import load_pack
 
 HEAVY_SHARE = {True: 0.46, False: 0.26}  # of the women, by `Identity.young`
 LIPSTICK_SHARE = 0.22  # of the women, who wear lipstick and nothing else
-LIPSTICKS = ((0.64, 0.10, 0.13), (0.56, 0.08, 0.18), (0.68, 0.20, 0.19), (0.50, 0.09, 0.13), (0.66, 0.18, 0.33))  # sRGB
+LIPSTICKS = ((0.64, 0.10, 0.13), (0.56, 0.08, 0.18), (0.68, 0.20, 0.19), (0.50, 0.09, 0.13), (0.64, 0.22, 0.27))  # sRGB
 SHADOWS = ((0.40, 0.28, 0.30), (0.30, 0.30, 0.42), (0.38, 0.28, 0.18), (0.28, 0.22, 0.30), (0.22, 0.32, 0.36))
 SHADOW = 0.75  # share of the skin that eye shadow hides
 NATURAL = (0.98, 0.78, 0.80)  # linear factors that make bare lips stand out from the skin
