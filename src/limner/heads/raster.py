@@ -1,7 +1,9 @@
 """Triangles to samples: which triangle covers each sample centre, where inside it, and how far away.
 
-All triangles of a surface are handled at once: each one's bounding box is listed sample by sample, and the samples
-outside the triangle are dropped. At the sizes drawn here a triangle covers a sample or two, so little is wasted.
+All triangles are handled at once, in widening steps: the triangles whose bounds hold a sample centre; the two halves of
+each, above and below its middle corner; the rows of samples of each half; the span of each row between two edges; the
+samples of the spans. Two triangles that share an edge find where it crosses a row by the same sum, so that between them
+no sample is missed and none covered twice.
 """
 
 from __future__ import annotations
@@ -11,115 +13,243 @@ from dataclasses import dataclass
 import numpy as np
 
 FAR = np.float32(1e9)
-DEGENERATE_AREA = 1e-9
+NOTHING = np.int64(2**63 - 1)  # what a depth buffer holds where nothing is drawn yet
+_ID_BITS = 32
+_SMALLEST_AREA = 1e-9  # in samples, doubled
+_SMALLEST_RISE = 1e-6  # in samples
+# Which corner is highest, which in the middle, which lowest, by: first below second + 2 · first below third + 4 ·
+# second below third. Two of the eight cannot be.
+_DOWNWARDS = np.array([[0, 1, 0, 1, 0, 0, 2, 2], [1, 0, 0, 2, 2, 0, 0, 1], [2, 2, 0, 0, 1, 0, 1, 0]])
+
+
+@dataclass(frozen=True)
+class Facets:
+    """Triangles that may cover something: index (m,) of each in the list it came from; areas (m,) in samples; frames
+    (6, m): column and row of its first corner, and per column and per row its second and third barycentric coordinates.
+    """
+
+    index: np.ndarray
+    areas: np.ndarray
+    frames: np.ndarray
 
 
 @dataclass(frozen=True)
 class Fragments:
     """Samples covered by triangles, k of them.
 
-    triangle: (k,) index of the triangle; sample: (k,) row-major index of the sample; weights: (3, k) barycentric
-    coordinates; depth: (k,) distance from the camera.
+    facet: (k,) index into `facets`; sample: (k,) row-major index of the sample on a grid `size` wide; depth: (k,)
+    float32 distance from the camera.
     """
 
-    triangle: np.ndarray
+    facets: Facets
+    facet: np.ndarray
     sample: np.ndarray
-    weights: np.ndarray
     depth: np.ndarray
+    size: int
 
     def __len__(self) -> int:
-        return len(self.triangle)
+        return len(self.sample)
 
-    def select(self, chosen: np.ndarray) -> Fragments:
-        """The fragments at an index array."""
-        weights = self.weights.take(chosen, 1)
-        return Fragments(self.triangle[chosen], self.sample[chosen], weights, self.depth[chosen])
+    @property
+    def triangle(self) -> np.ndarray:
+        """The triangles' indices (k,)."""
+        return self.facets.index.take(self.facet)
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Barycentric coordinates (3, k) float32."""
+        row = np.floor((self.sample + np.float32(0.5)) * np.float32(1 / self.size))
+        column = self.sample - row * np.float32(self.size)
+        x, y, *slopes = (frame.take(self.facet) for frame in self.facets.frames)
+        column -= x
+        row -= y
+        weights = np.empty((3, len(self)), np.float32)
+        np.add(slopes[0] * column, slopes[1] * row, out=weights[1])
+        np.add(slopes[2] * column, slopes[3] * row, out=weights[2])
+        np.subtract(1 - weights[1], weights[2], out=weights[0])
+        return weights
 
     def interpolate(self, values: np.ndarray, triangles: np.ndarray) -> np.ndarray:
         """Vertex `values` (c, v) at the fragments, (c, k); `triangles` (3, f) indexes the vertices."""
-        corners = triangles.take(self.triangle, 1)
-        result = values.take(corners[0], 1)
-        result *= self.weights[0]
-        for corner, weight in zip(corners[1:], self.weights[1:], strict=True):
-            share = values.take(corner, 1)
-            share *= weight
-            result += share
-        return result
+        return blend(values, triangles.take(self.triangle, 1), self.weights)
+
+    def select(self, chosen: np.ndarray | slice) -> Fragments:
+        """The fragments at an index array or a slice."""
+        return Fragments(self.facets, self.facet[chosen], self.sample[chosen], self.depth[chosen], self.size)
 
 
-def rasterise(screen: np.ndarray, triangles: np.ndarray, size: int, *, cull: bool) -> Fragments:
-    """Every sample centre of a `size` × `size` grid that a triangle covers.
+def blend(values: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The sums (c, k) of `values` (c, v) at three `corners` (3, k) each, by their weights (3, k)."""
+    result = values.take(corners[0], 1)
+    result *= weights[0]
+    for corner, weight in zip(corners[1:], weights[1:], strict=True):
+        share = values.take(corner, 1)
+        share *= weight
+        result += share
+    return result
 
-    screen: (3, v) float32 rows x, y (samples, y downwards) and depth. triangles: (3, f). With `cull`, triangles that
-    face away (clockwise in the mesh's own order) are dropped; without, both sides are drawn.
+
+def rasterise(screen: np.ndarray, triangles: np.ndarray, size: int, *, cull: bool | np.ndarray) -> Fragments:
+    """Every sample centre of a `size` × `size` grid that a triangle covers, those of each triangle together.
+
+    screen: (3, v) rows x, y (samples, y downwards) and depth. triangles: (3, f). With `cull`, for all or for each (f,),
+    triangles that face away (clockwise in the mesh's own order) are dropped; without, both sides are drawn.
     """
-    corner_x, corner_y = screen[0].take(triangles), screen[1].take(triangles)
-    area = (corner_x[1] - corner_x[0]) * (corner_y[2] - corner_y[0])
-    area -= (corner_x[2] - corner_x[0]) * (corner_y[1] - corner_y[0])
-    facing = np.flatnonzero(area < -DEGENERATE_AREA if cull else np.abs(area) > DEGENERATE_AREA)
-    corner_x, corner_y = corner_x.take(facing, 1), corner_y.take(facing, 1)
-    left, right = _sample_span(corner_x, size)
-    top, bottom = _sample_span(corner_y, size)
-    covering = np.flatnonzero((right > left) & (bottom > top))
-    owner, column, row = _list_boxes(np.stack([left, right, top, bottom]).take(covering, 1))
-    planes = _edge_planes(corner_x.take(covering, 1), corner_y.take(covering, 1), area[facing[covering]])
-    second, third = _heights(planes.take(owner, 1), column, row)
-    first = 1 - second - third
-    inside = np.flatnonzero(np.minimum(np.minimum(first, second), third) >= 0)
-    weights = np.stack([first, second, third]).take(inside, 1)
-    triangle = facing[covering[owner[inside]]]
-    depth = screen[2].take(triangles.take(triangle, 1)) * weights
-    return Fragments(triangle, row[inside] * size + column[inside], weights, depth[0] + depth[1] + depth[2])
+    index = _reaching(screen, triangles, size)
+    corners = triangles.take(index, 1)
+    x, y = screen[0].take(corners), screen[1].take(corners)
+    area = (x[1] - x[0]) * (y[2] - y[0]) - (x[2] - x[0]) * (y[1] - y[0])
+    culled = cull if isinstance(cull, bool) else cull[index]
+    facing = np.flatnonzero((area < -_SMALLEST_AREA) | ((area > _SMALLEST_AREA) & np.logical_not(culled)))
+    x, y, area = x.take(facing, 1), y.take(facing, 1), area[facing]
+    frames = _frames(x, y, area)
+    depths = _depth_planes(frames, screen[2].take(corners.take(facing, 1)))
+    return _fill(Facets(index[facing], np.abs(area) / 2, frames), depths, _spans(*_halves(x, y, size), size), size)
 
 
-def _sample_span(corners: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """First and one-past-last sample (f,) whose centres lie within the corners (3, f) along one axis."""
-    half, limit, zero = np.float32(0.5), np.float32(size), np.float32(0)
-    low = np.minimum(np.minimum(corners[0], corners[1]), corners[2]) - half
-    high = np.maximum(np.maximum(corners[0], corners[1]), corners[2]) - half
-    first = np.ceil(np.minimum(np.maximum(low, zero), limit)).astype(np.int32)
-    last = np.ceil(np.minimum(np.maximum(high, zero), limit)).astype(np.int32)
-    return first, last
+def _reaching(screen: np.ndarray, triangles: np.ndarray, size: int) -> np.ndarray:
+    """The triangles (m,) whose bounding box holds a sample centre."""
+    passed = _samples_before(screen[:2], size).astype(np.int16)
+    pairs = np.ascontiguousarray(passed.T).view(np.int32).ravel().take(triangles).view(np.int16)
+    low = np.minimum(np.minimum(pairs[0], pairs[1]), pairs[2])
+    inside = np.maximum(np.maximum(pairs[0], pairs[1]), pairs[2]) > low
+    return np.flatnonzero(inside[::2] & inside[1::2])
 
 
-def _list_boxes(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For boxes (left, right, top, bottom) (4, f): owner, column and row of every sample in them, box after box."""
-    left, right, top, bottom = boxes
-    widths = right - left
-    areas = widths * (bottom - top)
-    starts = (np.cumsum(areas) - areas).astype(np.int32)
-    owner = np.repeat(np.arange(len(areas), dtype=np.int32), areas)
-    within = np.arange(len(owner), dtype=np.int32) - starts[owner]
-    width = widths[owner]
-    down = within // width
-    return owner, within - down * width + left[owner], down + top[owner]
+def _samples_before(places: np.ndarray, size: int) -> np.ndarray:
+    """How many sample centres along an axis lie before each of `places`, as floats."""
+    return np.ceil(np.minimum(np.maximum(places - np.float32(0.5), 0), np.float32(size)))
 
 
-def _edge_planes(corner_x: np.ndarray, corner_y: np.ndarray, area: np.ndarray) -> np.ndarray:
-    """Rows (6, f): first corner x, y less half a sample; d second/dx, dy; d third/dx, dy."""
+def _frames(x: np.ndarray, y: np.ndarray, area: np.ndarray) -> np.ndarray:
+    """`Facets.frames` (6, m) of triangles with corners x, y (3, m) and doubled signed `area` (m,)."""
     inverse = 1 / area
-    return np.stack(
-        [
-            corner_x[0] - np.float32(0.5),
-            corner_y[0] - np.float32(0.5),
-            (corner_y[2] - corner_y[0]) * inverse,
-            (corner_x[0] - corner_x[2]) * inverse,
-            (corner_y[0] - corner_y[1]) * inverse,
-            (corner_x[1] - corner_x[0]) * inverse,
-        ]
+    frames = np.empty((6, len(area)), np.float32)
+    frames[0], frames[1] = x[0] - np.float32(0.5), y[0] - np.float32(0.5)
+    frames[2], frames[3] = (y[2] - y[0]) * inverse, (x[0] - x[2]) * inverse
+    frames[4], frames[5] = (y[0] - y[1]) * inverse, (x[1] - x[0]) * inverse
+    return frames
+
+
+def _depth_planes(frames: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    """Depth (3, m) at the first corner, per column and per row, of triangles whose corners are at `depth` (3, m)."""
+    planes = np.empty_like(depth)
+    planes[0] = depth[0]
+    planes[1:] = frames[2:4] * (depth[1] - depth[0]) + frames[4:] * (depth[2] - depth[0])
+    return planes
+
+
+def _halves(x: np.ndarray, y: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The halves of triangles above and below their middle corners, those that have rows: facet, first row, number of
+    rows (h,), and bounds (4, h): column per row and column at row 0 of the left edge, the same of the right edge.
+    """
+    below = (y[0] > y[1]) + np.int8(2) * (y[0] > y[2]) + np.int8(4) * (y[1] > y[2])
+    places = _DOWNWARDS.take(below, 1) * np.intp(x.shape[1]) + np.arange(x.shape[1])
+    x, y = x.take(places), y.take(places)
+    rows = _samples_before(y, size).astype(np.int32)
+    long, upper, lower = _edge(x, y, 0, 2), _edge(x, y, 0, 1), _edge(x, y, 1, 2)
+    bends_left = (x[1] - x[0]) * (y[2] - y[0]) < (x[2] - x[0]) * (y[1] - y[0])
+    facet, is_lower = np.nonzero((rows[1:] > rows[:-1]).T)
+    half = facet + is_lower * x.shape[1]
+    start, end = rows[:2].take(half), rows[1:].take(half)
+    left = bends_left.take(facet)
+    by_long, by_short = long.take(facet, 1), np.concatenate([upper, lower], 1).take(half, 1)
+    bounds = np.concatenate([np.where(left, by_short, by_long), np.where(left, by_long, by_short)])
+    return facet, start, end - start, bounds
+
+
+def _edge(x: np.ndarray, y: np.ndarray, first: int, last: int) -> np.ndarray:
+    """Column per row and column at row 0 (2, m) of the line between two corners: the same to the last bit if they are
+    swapped.
+    """
+    first_x, last_x, first_y, last_y = (ends.astype(np.float64) for ends in (x[first], x[last], y[first], y[last]))
+    rise = last_y - first_y
+    rise[np.abs(rise) < _SMALLEST_RISE] = np.inf  # lies along a row: bounds none
+    first_y -= 0.5
+    last_y -= 0.5
+    edge = np.empty((2, len(rise)))
+    edge[0] = last_x - first_x
+    edge[1] = first_x * last_y - last_x * first_y
+    edge /= rise
+    edge[1] -= 0.5
+    return edge
+
+
+@dataclass(frozen=True)
+class _Spans:
+    """Samples of one row between two edges of a facet: facet, row, first column and number of samples, (r,) each."""
+
+    facet: np.ndarray
+    row: np.ndarray
+    first: np.ndarray
+    counts: np.ndarray
+
+
+def _spans(facet: np.ndarray, start: np.ndarray, heights: np.ndarray, bounds: np.ndarray, size: int) -> _Spans:
+    """The spans of halves, as `_halves` gives them."""
+    half = np.repeat(np.arange(len(facet)), heights)
+    row = np.arange(len(half)) - (np.cumsum(heights) - heights - start).take(half)
+    left, right = (
+        _columns_before(bounds[edge].take(half) * row + bounds[edge + 1].take(half), size) for edge in (0, 2)
     )
+    counts = right - left
+    filled = np.flatnonzero(counts > 0)
+    return _Spans(facet.take(half.take(filled)), row.take(filled), left.take(filled), counts.take(filled))
 
 
-def _heights(planes: np.ndarray, column: np.ndarray, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The second and third barycentric coordinates (k,) of samples, `planes` (6, k) being their triangles'."""
-    across, down = column.astype(np.float32) - planes[0], row.astype(np.float32) - planes[1]
-    return planes[2] * across + planes[3] * down, planes[4] * across + planes[5] * down
+def _columns_before(bound: np.ndarray, size: int) -> np.ndarray:
+    return np.ceil(np.minimum(np.maximum(bound, 0), size)).astype(np.int32)
+
+
+def _fill(facets: Facets, depths: np.ndarray, spans: _Spans, size: int) -> Fragments:
+    """The fragments of spans; `depths` (3, m) are the facets' planes of depth."""
+    at_corner, along, down = (plane.take(spans.facet) for plane in depths)
+    x, y = (axis.take(spans.facet) for axis in facets.frames[:2])
+    at_left = at_corner + along * (spans.first.astype(np.float32) - x) + down * (spans.row.astype(np.float32) - y)
+    end = np.cumsum(spans.counts)
+    start = end - spans.counts
+    span = np.repeat(np.arange(len(start)), spans.counts)
+    number = np.arange(len(span))
+    within = number - start.take(span)
+    sample = within + (spans.row * size + spans.first).take(span)
+    depth = along.take(span) * within.astype(np.float32) + at_left.take(span)
+    return Fragments(facets, spans.facet.take(span), sample, depth, size)
 
 
 def nearest(fragments: Fragments, depths: np.ndarray) -> np.ndarray:
-    """Lower the depth buffer `depths` (s,) in place; indices of the fragments that are now in front of all others."""
+    """Lower the depths (s,) in place; indices of the fragments that are now in front of all others."""
     np.minimum.at(depths, fragments.sample, fragments.depth)
     front = np.flatnonzero(fragments.depth <= depths[fragments.sample])
     owner = np.full(len(depths), -1, np.int64)
     owner[fragments.sample[front]] = front  # equal depths: the last one wins, always the same
     return owner[owner >= 0]
+
+
+class DepthBuffer:
+    """The nearest of the fragments offered for each sample, depths above zero. Of equally near ones the lowest numbered
+    is kept.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.keys = np.full(size * size, NOTHING)
+
+    def offer(self, fragments: Fragments, numbers: np.ndarray) -> None:
+        """Take in `fragments`, called by `numbers` (k,) below 2³²."""
+        np.minimum.at(self.keys, fragments.sample, _depth_bits(fragments) | numbers)
+
+    def passes(self, fragments: Fragments) -> np.ndarray:
+        """Indices of the fragments that are nearer than what is kept."""
+        return np.flatnonzero(_depth_bits(fragments) < self.keys.take(fragments.sample))
+
+    def kept(self) -> np.ndarray:
+        """The numbers of the fragments kept, ascending."""
+        return np.sort(self.keys[self.keys != NOTHING] & np.int64(0xFFFFFFFF))
+
+    def depths(self, samples: np.ndarray) -> np.ndarray:
+        """Depth (k,) float32 of what is kept at `samples` (k,); not a number where nothing is."""
+        return (self.keys.take(samples) >> np.int64(_ID_BITS)).astype(np.int32).view(np.float32)
+
+
+def _depth_bits(fragments: Fragments) -> np.ndarray:
+    """Depths in the high halves of 64 bits, in their order: floats above zero compare as their bits do."""
+    return fragments.depth.view(np.int32).astype(np.int64) << np.int64(_ID_BITS)

@@ -17,16 +17,11 @@ from limner.heads.geometry import Camera, aim_camera
 from limner.heads.landmarks import landmark_points, picture_order
 from limner.heads.pack import load_pack
 from limner.heads.person import Person, sample_person
-from limner.heads.raster import FAR, Fragments, nearest, rasterise
+from limner.heads.scene import paint
 from limner.heads.shot import Shot
-from limner.heads.surfaces import Surface
 
 SAMPLES_PER_PIXEL_SIDE = 2
 SMALLEST_RESOLUTION, LARGEST_RESOLUTION = 16, 512
-# Hair covers a sample where its opacity exceeds the sample's own threshold; the four thresholds of a pixel average out
-# to the opacity, which needs no sorting of layers.
-COVERAGE_THRESHOLDS = np.array([0.15, 0.6, 0.75, 0.35], np.float32)
-DECAL_BIAS = 0.05  # decimetres brows and lashes may lie behind the skin and still show
 
 
 @dataclass(frozen=True)
@@ -125,25 +120,11 @@ def draw(person: Person, resolution: int, frame: float = 1.0) -> Drawing:
     outfit = dress(load_pack(), person, shot)
     camera = aim_camera(shot, outfit.eye_centre, outfit.head_height, samples, frame)
     light = paint_backdrop(shot.backdrop, samples)
-    _paint(light, outfit, camera, samples)
+    paint(light, outfit.surfaces, camera, samples)
     image = _develop(light, resolution)
     if person.mirrored:
         image = np.ascontiguousarray(image[:, ::-1])
     return Drawing(image, camera, outfit, person.mirrored)
-
-
-def _paint(light: np.ndarray, outfit: Outfit, camera: Camera, samples: int) -> None:
-    """Put what the camera sees of the outfit into `light` (3, samples²)."""
-    depths = np.full(samples * samples, FAR, np.float32)
-    layers = [
-        (surface, rasterise(camera.project(surface.vertices), surface.mesh.triangles, samples, cull=surface.cull))
-        for surface in outfit.surfaces
-    ]
-    visible = _visible_fragments([(s, f) for s, f in layers if not s.decal], depths, samples)
-    for surface, fragments in visible:
-        light[:, fragments.sample] = surface.shade(fragments)
-    for surface, fragments in [(s, f) for s, f in layers if s.decal]:
-        _blend_decal(light, depths, surface, fragments)
 
 
 def _mirrored(shot: Shot) -> Shot:
@@ -156,32 +137,6 @@ def _mirrored(shot: Shot) -> Shot:
         light_direction=shot.light_direction * np.array([-1, 1, 1]),
         backdrop=shot.backdrop.mirrored(),
     )
-
-
-def _visible_fragments(
-    layers: list[tuple[Surface, Fragments]], depths: np.ndarray, samples: int
-) -> list[tuple[Surface, Fragments]]:
-    """Of each surface, the fragments in front of everything else; lowers `depths` to them."""
-    thresholds = _coverage(samples)
-    covering = []
-    for surface, fragments in sorted(layers, key=lambda layer: layer[0].cut_out):
-        if surface.cut_out:
-            fragments = fragments.select(np.flatnonzero(fragments.depth < depths[fragments.sample]))
-            opaque = surface.coverage(fragments) > thresholds[fragments.sample]
-            fragments = fragments.select(np.flatnonzero(opaque))
-        covering.append((surface, fragments.select(nearest(fragments, depths))))
-    return [(s, f.select(np.flatnonzero(f.depth <= depths[f.sample]))) for s, f in covering]
-
-
-def _coverage(samples: int) -> np.ndarray:
-    rows = np.arange(samples) % 2
-    return COVERAGE_THRESHOLDS[(2 * rows[:, None] + rows[None, :]).ravel()]
-
-
-def _blend_decal(light: np.ndarray, depths: np.ndarray, surface: Surface, fragments: Fragments) -> None:
-    seen = fragments.select(np.flatnonzero(fragments.depth - np.float32(DECAL_BIAS) <= depths[fragments.sample]))
-    opacity = surface.coverage(seen)
-    light[:, seen.sample] += (surface.shade(seen) - light[:, seen.sample]) * opacity
 
 
 def _develop(light: np.ndarray, resolution: int) -> np.ndarray:

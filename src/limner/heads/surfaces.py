@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from limner.heads.geometry import dot, head_rotation, normalised
 from limner.heads.pack import Mesh
-from limner.heads.raster import Fragments
+from limner.heads.raster import blend
 from limner.heads.shot import Shot
+from limner.heads.textures import Texels, level, mix
 
 
 def linear(colour: np.ndarray) -> np.ndarray:
@@ -41,15 +44,57 @@ CLOTH = Material(_wrap(0.3, 0.3, 0.3), 0.0, 0)
 
 
 @dataclass(frozen=True)
+class Hits:
+    """Where a surface of `mesh` is hit, k times: triangle (k,) of the mesh, barycentric weights (3, k).
+
+    spread: triangles (t,) of the mesh as they lie in the picture, each over `areas` (t,) samples: how close together
+    texels come.
+    """
+
+    mesh: Mesh
+    triangle: np.ndarray
+    weights: np.ndarray
+    spread: np.ndarray
+    areas: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.triangle)
+
+    @cached_property
+    def corners(self) -> np.ndarray:
+        """Vertices (3, k) around each hit."""
+        return self.mesh.triangles.take(self.triangle, 1)
+
+    @cached_property
+    def uv(self) -> np.ndarray:
+        """Texture coordinates (2, k)."""
+        return blend(self.mesh.uv, self.mesh.texture_triangles.take(self.triangle, 1), self.weights)
+
+    def interpolate(self, values: np.ndarray) -> np.ndarray:
+        """Vertex `values` (c, v) at the hits, (c, k)."""
+        return blend(values, self.corners, self.weights)
+
+    def texels_per_sample(self, shape: tuple[int, ...], uv: np.ndarray | None = None) -> float:
+        """How many texels of a texture of (height, width) one sample's side spans; `uv` (2, v) per vertex, if not the
+        mesh's own.
+        """
+        triangles, uv = (self.mesh.texture_triangles, self.mesh.uv) if uv is None else (self.mesh.triangles, uv)
+        u, v = (axis.take(triangles.take(self.spread, 1)) for axis in uv)
+        texture_areas = np.abs((u[1] - u[0]) * (v[2] - v[0]) - (u[2] - u[0]) * (v[1] - v[0]))
+        samples = float(self.areas.sum())
+        return math.sqrt(float(texture_areas.sum()) * shape[0] * shape[1] / samples) if samples > 0 else 1.0
+
+
+@dataclass(frozen=True)
 class Paint:
     """A colour over part of a surface: share (1, v) at the vertices, whose 0.5 line is a crisp edge; colour (3, 1)."""
 
     share: np.ndarray
     colour: np.ndarray
 
-    def cover(self, colour: np.ndarray, fragments: Fragments, triangles: np.ndarray) -> np.ndarray:
-        """`colour` (3, k) of the fragments with this paint over it."""
-        share = fragments.interpolate(self.share, triangles)
+    def cover(self, colour: np.ndarray, hits: Hits) -> np.ndarray:
+        """`colour` (3, k) of the hits with this paint over it."""
+        share = hits.interpolate(self.share)
         share = np.clip((share - np.float32(0.5)) * np.float32(8) + np.float32(0.5), 0, 1)
         return colour + (self.colour - colour) * share
 
@@ -61,9 +106,10 @@ class Detail:
     uv: np.ndarray
     plane: np.ndarray
 
-    def read(self, fragments: Fragments, triangles: np.ndarray) -> np.ndarray:
-        """The factor (1, k) at the fragments."""
-        return Texels.at(fragments.interpolate(self.uv, triangles), self.plane.shape[1:]).read(self.plane)
+    def read(self, hits: Hits) -> np.ndarray:
+        """The factor (1, k) at the hits."""
+        plane = level(self.plane, hits.texels_per_sample(self.plane.shape[1:], self.uv))
+        return Texels.at(hits.interpolate(self.uv), plane.shape[1:]).read(plane)
 
 
 @dataclass(frozen=True)
@@ -71,8 +117,8 @@ class Surface:
     """One surface of a head.
 
     vertices: (3, v); lighting: (4, v) diffuse red, green, blue and highlight; tint: (3, 1) that the colour is
-    multiplied by; textures: (share, planes (1 or 3, h, w)) that are mixed into the colour; opacity: (h, w) or None;
-    cut_out: opacity decides which samples it covers; decal: it is painted over what lies behind.
+    multiplied by; textures: (share, planes (1 or 3, h, w)) that are mixed into the colour, all of one size; opacity:
+    (h, w) or None; cut_out: opacity decides which samples it covers; decal: it is painted over what lies behind.
     """
 
     vertices: np.ndarray
@@ -90,64 +136,34 @@ class Surface:
     def cut_out(self) -> bool:
         return self.opacity is not None and not self.decal
 
-    def shade(self, fragments: Fragments) -> np.ndarray:
-        """Linear light (3, k) that leaves the fragments towards the camera."""
-        light = fragments.interpolate(self.lighting, self.mesh.triangles)
-        colour = np.broadcast_to(self.tint, (3, len(fragments)))
-        if self.textures:
-            texels = Texels.at(self._uv(fragments), self.textures[0][1].shape[1:])
-            colour = colour * sum(share * texels.read(planes) for share, planes in self.textures)
+    def shade(self, hits: Hits) -> np.ndarray:
+        """Linear light (3, k) that leaves the hits towards the camera."""
+        light = hits.interpolate(self.lighting)
+        colour = self._colour(hits)
         if self.detail is not None:
-            colour = colour * self.detail.read(fragments, self.mesh.triangles)
+            colour = colour * self.detail.read(hits)
         if self.paint is not None:
-            colour = self.paint.cover(colour, fragments, self.mesh.triangles)
+            colour = self.paint.cover(colour, hits)
         return colour * light[:3] + light[3]
 
-    def coverage(self, fragments: Fragments) -> np.ndarray:
-        """Opacity (k,) at the fragments."""
+    def _colour(self, hits: Hits) -> np.ndarray:
+        if not self.textures:
+            return self.tint
+        size = self.textures[0][1].shape[1:]
+        texels_per_sample = hits.texels_per_sample(size)
+        if len(self.textures) == 1:
+            ((share, planes),) = self.textures
+            planes, tint = level(planes, texels_per_sample), self.tint * share
+        else:
+            planes, tint = mix(self.textures, texels_per_sample), self.tint
+        return Texels.at(hits.uv, planes.shape[1:]).read(planes) * tint
+
+    def coverage(self, hits: Hits) -> np.ndarray:
+        """Opacity (k,) at the hits."""
         if self.opacity is None:
-            return np.ones(len(fragments), np.float32)
-        return Texels.at(self._uv(fragments), self.opacity.shape).read(self.opacity[None])[0]
-
-    def _uv(self, fragments: Fragments) -> np.ndarray:
-        return fragments.interpolate(self.mesh.uv, self.mesh.texture_triangles)
-
-
-@dataclass(frozen=True)
-class Texels:
-    """Where k points fall between the texels of a texture: the upper left one, and the shares of the other three."""
-
-    upper_left: np.ndarray
-    width: int
-    right_share: np.ndarray
-    low_share: np.ndarray
-
-    @classmethod
-    def at(cls, uv: np.ndarray, shape: tuple[int, ...]) -> Texels:
-        """Points uv (2, k), v upwards, in a texture of (height, width)."""
-        height, width = shape
-        column = np.clip(uv[0] * np.float32(width - 1), 0, width - 1.001)
-        row = np.clip((1 - uv[1]) * np.float32(height - 1), 0, height - 1.001)
-        left, top = column.astype(np.int32), row.astype(np.int32)
-        return cls(top * np.int32(width) + left, width, column - left.astype(np.float32), row - top.astype(np.float32))
-
-    def read(self, planes: np.ndarray) -> np.ndarray:
-        """Bilinear samples (c, k) of planes (c, h, w)."""
-        flat = planes.reshape(len(planes), -1)
-        upper = self._read_row(flat, self.upper_left)
-        lower = self._read_row(flat, self.upper_left + np.int32(self.width))
-        lower -= upper
-        lower *= self.low_share
-        lower += upper
-        return lower
-
-    def _read_row(self, flat: np.ndarray, left: np.ndarray) -> np.ndarray:
-        near = flat.take(left, 1)
-        far = flat.take(left + np.int32(1), 1)
-        far -= near
-        far *= self.right_share
-        far += near
-        return far
+            return np.ones(len(hits), np.float32)
+        opacity = level(self.opacity, hits.texels_per_sample(self.opacity.shape))
+        return Texels.at(hits.uv, opacity.shape).read(opacity[None])[0]
 
 
 @dataclass(frozen=True)
