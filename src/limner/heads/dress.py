@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from limner.heads.clothes import clothes_surfaces
 from limner.heads.geometry import REFERENCE_HEAD_HEIGHT, head_rotation, rotate, turn_eyes
 from limner.heads.glasses import glasses_surfaces
 from limner.heads.hair import Hair, cut_hair, fringe
@@ -54,7 +55,13 @@ def dress(pack: Pack, person: Person, shot: Shot) -> Outfit:
         bare = visibility(None, person.looks.hat)
         lit, openness = bare.towards(lamp.direction)[0], bare.head_openness
     sitter = Sitter(pack, person, head, pack.scale(head), lamp, lit, openness)
-    surfaces = [skin_surface(sitter), _eyes(sitter, shot), *beard_surfaces(sitter), *_decals(sitter)]
+    surfaces = [
+        skin_surface(sitter),
+        *clothes_surfaces(sitter, person.looks.attire),
+        _eyes(sitter, shot),
+        *beard_surfaces(sitter),
+        *_decals(sitter),
+    ]
     if person.shows_teeth:
         surfaces.append(_teeth(sitter))
     if person.looks.hair:
@@ -68,7 +75,7 @@ def dress(pack: Pack, person: Person, shot: Shot) -> Outfit:
 
 
 def _framing(sitter: Sitter, surfaces: list[Surface], zoom: float) -> tuple[np.ndarray, float]:
-    """What the camera takes for the eyes' middle and the head's height: for high hair and hats, so that they are not cut
+    """What the camera takes for the eyes' middle and the head's height: for high hair and hats, so that none is cut
     off, it looks a little further up and from further away.
     """
     eye_centre = sitter.head[:, sitter.pack.parts["eyes"].anchors.ravel()].mean(1)

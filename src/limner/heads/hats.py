@@ -45,7 +45,7 @@ VISOR_HALF_ANGLE, VISOR_LENGTH, VISOR_DROP = 64.0, 0.72, 0.24  # degrees, decime
 
 @dataclass(frozen=True)
 class Hat:
-    """A hat ready to wear: unit normals (3, v) on the average head; texture (1 or 3, h, w) that multiplies its colour."""
+    """A hat ready to wear: unit normals (3, v) on the average head; texture (1 or 3, h, w), factors on its colour."""
 
     part: Part
     normals: np.ndarray

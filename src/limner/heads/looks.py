@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from limner.heads.attire import Attire, sample_attire
 from limner.heads.backdrop import muted_colour
 from limner.heads.eyewear import Eyewear, sample_eyewear
 from limner.heads.identity import Identity
@@ -57,7 +58,7 @@ class Looks:
     eyewear: Eyewear | None
     hat: str | None
     hat_colour: np.ndarray
-    shirt_colour: np.ndarray
+    attire: Attire
 
 
 def sample_looks(pack: Pack, identity: Identity, rng: np.random.Generator) -> Looks:
@@ -78,7 +79,7 @@ def sample_looks(pack: Pack, identity: Identity, rng: np.random.Generator) -> Lo
         eyewear=sample_eyewear(rng),
         hat=hat,
         hat_colour=muted_colour(rng, (0.25, 0.75)),
-        shirt_colour=muted_colour(rng, (0.15, 0.9)),
+        attire=sample_attire(rng),
     )
 
 

@@ -15,11 +15,9 @@ from limner.heads.make_up import lip_gloss, make_up_tint
 from limner.heads.pack import load_pack
 from limner.heads.person import Person
 from limner.heads.sitter import Sitter
-from limner.heads.surfaces import HAIR, SKIN, Detail, Paint, Surface, linear
+from limner.heads.surfaces import HAIR, SKIN, Detail, Surface, linear
 from limner.heads.wardrobe import shown_skin, skin_fans
 
-SHIRT_HEIGHT = 5.80  # decimetres on the neutral mesh
-NECKLINE_DEPTH = 0.25  # decimetres that the shirt's neck is lower in the middle
 DARKEST_CREASE = 0.2  # least share of the sky's light: mouth and nostrils are deep red, not black
 CONTRAST = 0.75  # exponent that evens out the blotches of the pack's skins
 ROOTS = 0.8  # share of the skin's colour that dense hair hides
@@ -29,13 +27,10 @@ STUBBLE_GRAIN = 0.5
 
 
 def skin_surface(sitter: Sitter) -> Surface:
-    """The skin of head, neck and shoulders, a shirt painted on."""
+    """The skin of head, neck and shoulders."""
     person, mesh = sitter.person, shown_skin()
     textures = tuple((np.full((3, 1), share, np.float32), _evened_out(name)) for name, share in person.complexion.skins)
-    x, y, _ = sitter.pack.vertices
-    neckline = SHIRT_HEIGHT - NECKLINE_DEPTH * np.clip(1 - np.abs(x) / 0.9, 0, 1)
     openness = np.maximum(sitter.openness, np.float32(DARKEST_CREASE))
-    share = np.clip((neckline - y) * 4 + 0.5, 0, 1).astype(np.float32)[None]
     normals = vertex_normals(sitter.head, mesh.triangles, skin_fans())
     lighting = sitter.lamp.fall_on(normals, sitter.lit, openness, SKIN)
     lighting[:3] *= _painted(person)
@@ -47,7 +42,6 @@ def skin_surface(sitter: Sitter) -> Surface:
         linear(person.complexion.tone),
         textures,
         detail=_detail(person),
-        paint=Paint(share, linear(person.looks.shirt_colour)),
         cull=True,
     )
 
