@@ -42,7 +42,7 @@ def _facts(data: Dataset) -> Table:
     for what, known in _known(data):
         table.add_row(what, known)
     for key, value in data.source.items():
-        if value not in ("", [], {}, 0):
+        if value not in ("", [], {}) and (value != 0 or key == "seed"):
             table.add_row(f"source: {key}", value if isinstance(value, str) else json.dumps(value))
     table.add_row("manifest", data.manifest_hash)
     return table
@@ -56,8 +56,9 @@ def _known(data: Dataset) -> Iterator[tuple[str, str]]:
         yield "pose", ", ".join(f"{name} {a:.0f}° to {b:.0f}°" for name, a, b in ranges)
     if (identity := data.identity()) is not None:
         _, pictures = np.unique(identity, return_counts=True)
-        each = f"{pictures.min()}" if pictures.min() == pictures.max() else f"{pictures.min()} to {pictures.max()}"
-        yield "identity", f"{len(pictures):,} people, {each} pictures of each"
+        fewest, most = int(pictures.min()), int(pictures.max())
+        each = f"{most:,} picture{'s' * (most > 1)}" if fewest == most else f"{fewest:,} to {most:,} pictures"
+        yield "identity", f"{len(pictures):,} people, {each} of each"
     if (landmarks := data.landmarks()) is not None:
         inside = ((landmarks >= 0) & (landmarks <= 1)).all(axis=(1, 2)).mean()
         yield "landmarks", f"{', '.join(layout.LANDMARKS)}; all in the picture in {inside:.1%} of the images"

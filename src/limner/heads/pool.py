@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from limner.errors import ResourceError
+from limner.heads.pack import load_pack
 
 Drawn = TypeVar("Drawn")
 
@@ -32,6 +33,7 @@ def draw_in_order(draw: Callable[[range], Drawn], count: int, size: int, workers
     if workers == 1 or len(chunks) == 1:
         yield from _shown(map(draw, chunks), chunks)
         return
+    load_pack()  # forked workers share it
     pool = ProcessPoolExecutor(
         min(workers, len(chunks)), _start_method(), initializer=_settle_worker, initargs=(os.getpid(),)
     )
@@ -44,7 +46,7 @@ def draw_in_order(draw: Callable[[range], Drawn], count: int, size: int, workers
 
 
 def _start_method() -> multiprocessing.context.BaseContext:
-    # Forked workers share the unpacked head, and need no `if __name__ == "__main__"` in a user's script. They touch
+    # Forked workers need no `if __name__ == "__main__"` in a user's script. They touch
     # NumPy only, so a parent that has loaded torch does them no harm. macOS and Windows cannot fork safely.
     return multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
 
