@@ -70,6 +70,10 @@ th{font-weight:600}
 thead th{font-size:12px;color:var(--quiet);white-space:nowrap}
 td.number,th.number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 thead~tbody td:first-child{white-space:nowrap}
+tr.group th{padding-top:14px}
+table.metrics details{margin:0}
+table.metrics summary{padding:0}
+table.metrics details[open]{min-width:min(320px,60vw)}
 tr.bad{background:var(--warnpaper)}
 tr.bad td{color:var(--warn)}
 tr.gone td{opacity:.55}

@@ -22,7 +22,8 @@ from limner.training import page
 from limner.training.log import number
 from limner.training.progress import duration, kimg, short
 from limner.training.record import RunRecord, read_run
-from limner.training.report_numbers import loss_plots, metric_plots, metric_table, newest_metrics, speed_plots
+from limner.training.report_metrics import metrics_of, newest_metrics
+from limner.training.report_numbers import loss_plots, speed_plots
 from limner.training.report_pictures import newest_sheet, time_lapse_figure
 
 _MOST_EVENTS = 60
@@ -43,7 +44,7 @@ def write_report(run: Path) -> Path:
         _header(record, name),
         page.section("Faces", _faces(record)),
         page.section("Losses", loss_plots(record)),
-        page.section("Metrics", metric_plots(record), metric_table(record)),
+        page.section("Metrics", metrics_of(record)),
         page.section("Speed", speed_plots(record)),
         page.section("What happened", _events(record)),
         page.section("Next", _commands(run)),

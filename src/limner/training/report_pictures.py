@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +22,13 @@ _CRISP_BELOW_PIXELS = 560
 _LARGEST_AS_IS = 3_000_000  # bytes
 
 
-def newest_sheet(files: Sequence[Path]) -> str:
+def closest_pairs(folder: Path) -> str:
+    """A figure of the newest sheet of fakes beside their nearest training faces, or ""."""
+    files = sorted(folder.glob("images-*copy_rate*.png"))
+    return newest_sheet(files, "the fakes nearest to a training face, each left of that face, the nearest first, at")
+
+
+def newest_sheet(files: Sequence[Path], what: str = "newest faces, at") -> str:
     """A figure of the last of these files that can be read, or ""."""
     for file in reversed(files):
         try:
@@ -31,7 +38,7 @@ def newest_sheet(files: Sequence[Path]) -> str:
                 crisp = " crisp" if max(image.size) < _CRISP_BELOW_PIXELS else ""
         except (OSError, ValueError, Image.DecompressionBombError):
             continue
-        caption = f"newest faces, at {_kimg_of(file)}"
+        caption = f"{what} {_kimg_of(file)}"
         return _figure(f"faces{crisp}", content, caption)
     return ""
 
@@ -97,5 +104,5 @@ def _figure(kind: str, content: str, caption: str, still: str = "") -> str:
 
 
 def _kimg_of(file: Path) -> str:
-    digits = "".join(character for character in file.stem if character in "0123456789")
-    return f"{kimg(int(digits[:15] or 0))} kimg"
+    found = re.search(r"[0-9]{1,15}", file.stem)
+    return f"{kimg(int(found[0]) if found else 0)} kimg"

@@ -1,0 +1,296 @@
+"""`limner evaluate`, `compare` and `data statistics` from the command line: what is chosen, said, kept and refused."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+
+from limner.cli import main
+from limner.explore.pictures import read_provenance
+from limner.metrics.card import Card, read_card
+from limner.metrics.evaluate import evaluate_model
+from limner.metrics.probe.lessons import open_lessons
+from limner.metrics.probe.verb import train_probe
+from limner.metrics.statistics import read_statistics
+from limner.training import evaluation_table, instruments
+from limner.training.evaluation_record import unbroken
+from limner.training.log import read_events
+from test_card import card as make_card
+
+Run = tuple[int, str, str]
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: object) -> Run:
+    code = main([str(word) for word in words])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def train(data: Path, out: Path, *more: str) -> None:
+    small = ["--width", "4", "--latent-dim", "4", "--batch-size", "8", "--kimg", "0.016", "--metrics-count", "16"]
+    assert main(["train", "dcgan", "--data", str(data), "--out", str(out), *small, *more]) == 0
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_dataset_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    train(tiny_dataset_folder, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of its own, so that a probe beside it is nobody else's, and that probe."""
+    from conftest import ATTRIBUTE_NAMES, draw_blobs
+    from limner.data.writer import DatasetWriter
+
+    folder = tmp_path_factory.mktemp("labelled") / "blobs"
+    images, attributes = draw_blobs(160, 16, seed=1)
+    facts = {"name": "blobs", "crop": "none", "resize": "none", "source": {"made by": "tests"}}
+    with DatasetWriter(folder, count=160, resolution=16, attribute_names=ATTRIBUTE_NAMES, **facts) as writer:
+        writer.write(0, images)
+        data = writer.finish(attributes=attributes, splits=np.repeat([0, 1, 2], [100, 30, 30]).astype(np.uint8))
+    train_probe(
+        open_lessons(data, 16, 0),
+        folder / "probe.safetensors",
+        kimg=2.0,
+        mirror=False,
+        seed=0,
+        device=torch.device("cpu"),
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def conditional(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "conditional"
+    train(labelled, folder, "--attributes", "bright,left")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No extractor but those that a test provides."""
+    monkeypatch.setenv("LIMNER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(instruments, "available", lambda: ())
+
+
+def cards_of(folder: Path) -> dict[str, Card]:
+    return {card.name: card for card in map(read_card, (folder / "metrics").glob("*.json"))}
+
+
+def test_without_an_extractor_it_measures_the_rest_and_says_how_to_get_one(capsys, trained: Path) -> None:
+    code, out, err = run(capsys, "evaluate", trained, "--count", "30")
+    assert code == 0, err
+    assert all(name in out for name in ("swd_30", "ms_ssim_30", "copy_rate_30"))
+    assert "fd" not in out
+    assert "limner data probe DATASET" in err
+    assert "measured in" in err
+    picture = trained / "metrics" / "images-000000000016-copy_rate_30-train-ema.png"
+    with Image.open(picture) as image:
+        assert image.width in {pairs * 2 * 98 + 2 for pairs in (1, 2, 3, 4)}  # each face once, however often copied
+    record = read_provenance(picture)
+    assert record is not None
+    distances = [pair["distance"] for pair in record["pairs"]]
+    assert distances == sorted(distances)
+    assert f"data:image/png;base64,{encoded(picture)}" in (trained / "report.html").read_text()
+
+
+def encoded(path: Path) -> str:
+    import base64
+
+    return base64.b64encode(path.read_bytes()).decode()
+
+
+def test_a_probe_beside_the_dataset_is_found_and_reads_what_was_asked(capsys, conditional: Path) -> None:
+    code, out, err = run(capsys, "evaluate", conditional, "--count", "40")
+    assert code == 0, err
+    names = ("fd", "kd", "precision", "recall", "density", "coverage", "attribute_accuracy")
+    assert set(cards_of(conditional)) >= {f"{name}_probe_40" for name in names} | {"ppl_probe_8", "swd_40"}
+    accuracy = cards_of(conditional)["attribute_accuracy_probe_40"]
+    assert accuracy.attributes == "rows of the reals: bright left"
+    assert "probe on real images" in out
+    assert "inception_score" not in out
+    events = [event["name"] for event in read_events(conditional / "log.jsonl") if event["event"] == "metric"]
+    assert "fd_probe_40" in events
+    again = {name: card for name, card in cards_of(conditional).items() if name.endswith("_40")}
+    assert run(capsys, "evaluate", conditional, "--count", "40")[0] == 0
+    assert {name: card for name, card in cards_of(conditional).items() if name.endswith("_40")} == again
+
+
+def test_a_probe_of_another_dataset_or_size_is_passed_over_and_said(capsys, labelled: Path, trained: Path) -> None:
+    code, _, err = run(capsys, "evaluate", trained, "--extractor", "probe")
+    assert (code, "limner data probe" in err) == (2, True)
+    code, out, err = run(capsys, "evaluate", trained, "--count", "20", "--data", labelled, "--metrics", "fd")
+    assert code == 0, err
+    assert "fd_probe_20" in out
+    manifest = json.loads((labelled / "dataset.json").read_text())
+    changed = labelled.parent / "changed"
+    changed.mkdir()
+    for file in labelled.iterdir():
+        (changed / file.name).write_bytes(file.read_bytes())
+    (changed / "dataset.json").write_text(json.dumps({**manifest, "name": "changed"}))
+    code, out, err = run(capsys, "evaluate", trained, "--count", "20", "--data", changed)
+    assert code == 0, err
+    assert "trained on another dataset" in " ".join(err.split())
+    assert "copy_rate" not in out, "of a model that was not trained on it"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--metrics", "fdi"), "did you mean fd"),
+        (("--metrics", "auto", "swd"), "auto stands for all"),
+        (("--metrics", "fid", "--extractor", "probe"), "ask for fd"),
+        (("--metrics", "fd"), "no extractor is at hand"),
+        (("--metrics", "fid"), "pt_inception-2015-12-05-6726825d.pth"),
+        (("--metrics", "attribute_accuracy"), "limner data probe"),
+        (("--count", "0"), "at least 1"),
+        (("--metrics", "swd", "--reference", "x.npz"), "swd needs more of them"),
+        (("--reference", "x.npz"), "x.npz: no feature extractor is at hand"),
+    ],
+)
+def test_mistakes_are_one_line(capsys, conditional: Path, trained: Path, words: tuple[str, ...], says: str) -> None:
+    of = conditional if "probe" in words else trained
+    code, _, err = run(capsys, "evaluate", of, *words)
+    assert code in (2, 3), err
+    assert says in err
+    assert len(err.strip().splitlines()) <= 2
+
+
+def test_statistics_of_a_dataset_are_a_reference(capsys, conditional: Path, labelled: Path, tmp_path: Path) -> None:
+    file = tmp_path / "blobs.npz"
+    code, out, err = run(capsys, "data", "statistics", labelled, file, "--count", "60")
+    assert code == 0, err
+    assert "probe, 60 images of train at 16²" in out
+    assert len(read_statistics(file).mean) == 256
+    code, out, err = run(capsys, "evaluate", conditional, "--count", "60", "--reference", file)
+    assert code == 0, err
+    by_file = cards_of(conditional)["fd_probe_60"]
+    assert run(capsys, "evaluate", conditional, "--count", "60", "--metrics", "fd")[0] == 0
+    assert cards_of(conditional)["fd_probe_60"] == by_file
+    code, _, err = run(capsys, "data", "statistics", labelled, tmp_path / "blobs.txt")
+    assert (code, "blobs.txt.npz" in err) == (2, True)
+
+
+def test_a_stop_before_the_end_leaves_nothing(capsys, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **named: object) -> list[Card]:
+        evaluate_model(*_, **{**named, "poll": stop})  # type: ignore[arg-type]
+        return []
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    before = sorted(trained.rglob("*"))
+    monkeypatch.setattr("limner.training.evaluate.evaluate_model", interrupted)
+    code, out, _ = run(capsys, "evaluate", trained, "--count", "33")
+    assert (code, out) == (130, "")
+    assert sorted(trained.rglob("*")) == before
+
+
+def test_ctrl_c_waits_until_all_is_kept() -> None:
+    done = []
+
+    def keep() -> None:
+        with unbroken():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+            done.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        keep()
+    assert done == [True]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+# --- compare ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_runs(tmp_path: Path) -> tuple[Path, Path]:
+    for name, factor in (("a", 1.0), ("b", 0.5)):
+        (tmp_path / name / "metrics").mkdir(parents=True)
+        for made in (
+            make_card(value=9.0, images_seen=5, extractor=None),
+            make_card(value=8.0 * factor, images_seen=6, extractor=None),
+            make_card(metric="recall", value=0.25 / factor, values={}, images_seen=6),
+            make_card(metric="kid", value=0.1, images_seen=6, seed=int(factor)),
+        ):
+            made.write(tmp_path / name / "metrics" / made.file_name)
+    return tmp_path / "a", tmp_path / "b"
+
+
+def test_two_runs_side_by_side(capsys, two_runs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(two_runs[0].parent)
+    extra = make_card(metric="coverage", value=1.0)
+    extra.write(two_runs[0] / "metrics" / extra.file_name)
+    code, out, err = run(capsys, "compare", "a", "b")
+    assert code == 0, err
+    rows = {line.split("│")[1].strip(): line for line in out.splitlines() if line.startswith("│")}
+    assert [cell.strip() for cell in rows["swd_2k"].split("│")[2:7]] == ["↓", "8", "4", "-4", "b"]
+    assert [cell.strip() for cell in rows["recall_2k"].split("│")[2:7]] == ["↑", "0.25", "0.5", "+0.25", "b"]
+    assert "kid_2k" not in rows
+    assert "kid_2k and kid_2k cannot be compared: seed 1 ≠ 0" in out
+    assert "only a has coverage_2k" in out
+    code, out, _ = run(capsys, "compare", "a", "b", "--ignore", "seed")
+    assert "cannot be compared" not in out
+
+
+def test_runs_that_have_nothing_in_common_are_refused(capsys, two_runs: tuple[Path, Path], tmp_path: Path) -> None:
+    a, b = two_runs
+    kid, swd = next((a / "metrics").glob("*kid*")), next((b / "metrics").glob("*6-swd*"))
+    code, _, err = run(capsys, "compare", kid, swd)
+    assert (code, "metric 'kid' ≠ 'swd'" in err) == (2, True)
+    (tmp_path / "empty").mkdir()
+    code, _, err = run(capsys, "compare", a, tmp_path / "empty")
+    assert (code, "limner evaluate" in err) == (2, True)
+    code, _, err = run(capsys, "compare", a, tmp_path / "nowhere")
+    assert (code, "no such run" in err) == (2, True)
+
+
+# --- the screen -------------------------------------------------------------------------------------------------------
+
+
+def test_numbers_of_one_extractor_stand_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [
+        make_card(metric="swd", extractor=None),
+        make_card(metric="ms_ssim", values={"reals": 0.25}, extractor=None),
+        make_card(metric="kid", values={"deviation": 0.125}, settings={"subsets": 100}),
+        make_card(metric="kid", values={"deviation": 0.0}, settings={"subsets": 1}),
+    ]
+    out = io.StringIO()
+    monkeypatch.setattr(evaluation_table, "Console", lambda: Console(file=out, width=100))
+    evaluation_table.show_cards(made)
+    shown = out.getvalue()
+    assert shown.index("pixels") < shown.index("ms_ssim_2k") < shown.index("inception (clean)") < shown.index("kid_2k")
+    assert "reals 0.25" in shown
+    assert shown.count("±") == 1
+    assert "DCGAN, ema weights at 12,345 images: 2,000 fakes against 2,000 reals of faces (train)" in shown
+
+
+def test_progress_is_a_bar_on_a_terminal_and_a_line_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    for terminal in (True, False):
+        out = io.StringIO()
+        console = Console(file=out, force_terminal=terminal, width=80)
+        monkeypatch.setattr(evaluation_table, "Console", lambda stderr, console=console: console)
+        with evaluation_table.shown(first=True) as screen:
+            screen.told("reals", 10, 40)
+            screen.told("swd", 0, 2)
+            screen.note("a [note]")
+        assert ("measuring: swd" in out.getvalue()) is terminal
+        assert "a [note]" in out.getvalue()
+        assert "measured in 0 s" in out.getvalue()
+    with evaluation_table.shown(first=False) as screen:
+        screen.told("reals", 10, 40)
+        screen.note("x")
+    assert "x" not in out.getvalue()
