@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from limner.heads.brows import brow_surface
 from limner.heads.clothes import clothes_surfaces
 from limner.heads.geometry import REFERENCE_HEAD_HEIGHT, head_rotation, rotate, turn_eyes
 from limner.heads.glasses import glasses_surfaces
@@ -20,7 +21,6 @@ from limner.heads.skin import beard_surfaces, skin_surface
 from limner.heads.surfaces import CLOTH, EYES, HAIR, TEETH, Lamp, Surface, linear
 from limner.heads.wardrobe import garment
 
-BROW_DARKNESS = 0.6  # brows against hair
 LASH_COLOUR = np.full((3, 1), 0.004, np.float32)
 WHITE = np.ones((3, 1), np.float32)
 THROUGH_HAIR = 0.35  # share of the light that strands let through to those behind them
@@ -60,7 +60,8 @@ def dress(pack: Pack, person: Person, shot: Shot) -> Outfit:
         *clothes_surfaces(sitter, person.looks.attire),
         _eyes(sitter, shot),
         *beard_surfaces(sitter),
-        *_decals(sitter),
+        _lashes(sitter),
+        brow_surface(sitter),
     ]
     if person.shows_teeth:
         surfaces.append(_teeth(sitter))
@@ -100,16 +101,12 @@ def _eyes(sitter: Sitter, shot: Shot) -> Surface:
     return Surface(vertices, worn.part.mesh, lighting, WHITE, ((WHITE, colour),), cull=True)
 
 
-def _decals(sitter: Sitter) -> list[Surface]:
-    looks = sitter.person.looks
-    surfaces = []
-    for name, colour in (("lash", LASH_COLOUR), (looks.brow, linear(looks.hair_colour * BROW_DARKNESS))):
-        worn = garment(name)
-        vertices = worn.part.place(sitter.head, sitter.scale)
-        lighting = sitter.lamp.fall_on(worn.normals, *_light_at(sitter, worn.part.anchors), HAIR)
-        opacity = sitter.pack.textures[name].opacity
-        surfaces.append(Surface(vertices, worn.part.mesh, lighting, colour, opacity=opacity, decal=True))
-    return surfaces
+def _lashes(sitter: Sitter) -> Surface:
+    worn = garment("lash")
+    vertices = worn.part.place(sitter.head, sitter.scale)
+    lighting = sitter.lamp.fall_on(worn.normals, *_light_at(sitter, worn.part.anchors), HAIR)
+    opacity = sitter.pack.textures["lash"].opacity
+    return Surface(vertices, worn.part.mesh, lighting, LASH_COLOUR, opacity=opacity, decal=True)
 
 
 def _teeth(sitter: Sitter) -> Surface:

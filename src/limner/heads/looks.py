@@ -16,13 +16,16 @@ HAIR_COLOURS = {
     "Black_Hair": (0.10, 0.085, 0.08),
     "Brown_Hair": (0.36, 0.23, 0.14),
     "Blond_Hair": (0.86, 0.69, 0.43),
-    "Red_Hair": (0.62, 0.27, 0.12),
+    "Red_Hair": (0.56, 0.25, 0.115),
     "Gray_Hair": (0.53, 0.525, 0.52),
 }
 MALE_HAIR = {"short01": 0.22, "short02": 0.22, "short03": 0.18, "short04": 0.20, "bald": 0.10, "long01": 0.03}
 FEMALE_HAIR = {"bob01": 0.10, "bob02": 0.26, "long01": 0.26, "ponytail01": 0.14, "Braid01": 0.08, "short03": 0.05}
 LONG_HAIR = ("bob01", "bob02", "long01", "ponytail01", "Braid01")
 HAT_HAIR = {True: ("short01", "short02", "short04"), False: ("long01", "bob02", "ponytail01")}
+BUSHY_BROWS = ("brow:03", "brow:08", "brow:09", "brow:12")
+THIN_BROWS = ("brow:01", "brow:04", "brow:05", "brow:07", "brow:10", "brow:11")
+BUSHY_SHARE = {True: 0.45, False: 0.15}
 HAT_SHARE = 0.12
 HATS = ("hat:fedora", "hat:knitted", "hat:visor")
 FRINGE_HAIR = ("bob01", "bob02", "long01", "ponytail01", "Braid01", "short02", "short03")
@@ -54,6 +57,7 @@ class Looks:
     hair_label: str | None
     hair_colour: np.ndarray
     brow: str
+    bushy: bool
     eyes: str
     eyewear: Eyewear | None
     hat: str | None
@@ -67,14 +71,18 @@ def sample_looks(pack: Pack, identity: Identity, rng: np.random.Generator) -> Lo
     hair = _choose(_hair_shares(identity), rng)
     hat_hair = str(rng.choice(HAT_HAIR[identity.male]))
     hair = hat_hair if hat else hair
+    bushy = bool(rng.random() < BUSHY_SHARE[identity.male])
     hair_label = _choose(_hair_colour_shares(identity), rng)
+    if hair == "afro01" and hair_label in ("Blond_Hair", "Red_Hair"):
+        hair_label = "Brown_Hair"
     hair_colour = np.clip(np.array(HAIR_COLOURS[hair_label]) * rng.uniform(0.9, 1.1), 0, 1)
     return Looks(
         hair=None if hair == "bald" else f"hair:{hair}",
         cut=_cut(identity, hair, hat is not None, rng),
         hair_label=None if hair == "bald" else hair_label,
         hair_colour=hair_colour,
-        brow=f"brow:{rng.integers(1, 13):02d}",
+        brow=str(rng.choice(BUSHY_BROWS if bushy else THIN_BROWS)),
+        bushy=bushy,
         eyes=_choose_eyes(pack, identity, rng),
         eyewear=sample_eyewear(rng),
         hat=hat,
@@ -89,6 +97,7 @@ def label_looks(looks: Looks) -> dict[str, bool]:
     return {
         "Bald": looks.hair is None,
         "Bangs": looks.cut.fringe,
+        "Bushy_Eyebrows": looks.bushy,
         "Eyeglasses": looks.eyewear is not None,
         "Long_Hair": hair in LONG_HAIR,
         "Receding_Hairline": looks.cut.receding,

@@ -30,6 +30,7 @@ ATTRIBUTE_NAMES = (
     "Black_Hair",
     "Blond_Hair",
     "Brown_Hair",
+    "Bushy_Eyebrows",
     "Chubby",
     "Eyeglasses",
     "Goatee",
