@@ -19,7 +19,7 @@ from limner.heads.geometry import head_rotation
 from limner.heads.landmarks import landmark_points, picture_order
 from limner.heads.make import RENDERER_VERSION, split_of
 from limner.heads.pack import load_pack
-from limner.heads.person import Person, sample_person
+from limner.heads.person import ATTRIBUTE_NAMES, Person, sample_person
 from limner.heads.raster import rasterise
 from limner.heads.render import Drawing, draw, render_head
 
@@ -297,3 +297,10 @@ def test_the_default_set_is_named_for_all_that_changes_its_pictures(
     assert folder == tmp_path / "heads" / f"heads-v{RENDERER_VERSION}-views1-yaw45-16-3"
     monkeypatch.setattr("limner.heads.make.DEFAULT_VIEWS", 2)
     assert default_heads(16, 3) != folder
+
+
+def test_the_page_explains_every_label() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "heads.md").read_text(encoding="utf-8")
+    table = page[page.index("### Labels") : page.index("## How they are drawn")]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert sorted(name for row in rows for name in row.split("`")[1::2]) == sorted(ATTRIBUTE_NAMES)
