@@ -6,6 +6,10 @@ import csv
 import hashlib
 import io
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -217,3 +221,20 @@ def test_jpegs_are_of_high_quality(tree: Path) -> None:
     data = (tree / "img_align_celeba" / "000001.jpg").read_bytes()
     with Image.open(io.BytesIO(data)) as picture:
         assert max(picture.quantization[0]) < 16  # type: ignore[attr-defined]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to catch")
+@pytest.mark.parametrize("verb", ["celeba-tree", "heads"])
+def test_a_signal_leaves_nothing(tmp_path: Path, verb: str) -> None:
+    command = [sys.executable, "-m", "limner", "data", verb, str(tmp_path / "set"), "--count", "9000", "--workers", "2"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "set.partial").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(0.5)  # the first heads are being drawn
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "stopped by a signal; nothing was kept" in said
+    assert said.strip().count("\n") == 0
+    assert list(tmp_path.iterdir()) == []
