@@ -9,6 +9,7 @@ import json
 import math
 import re
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -149,6 +150,40 @@ def test_a_whole_run_is_on_one_sealed_page(tmp_path: Path) -> None:
     assert f"limner resume '{run}'" in page.text
     assert page.tags["figure"] == 2 + 2 + 1 + 1  # faces, losses of two phases, one metric, speed
     assert not [file for file in run.iterdir() if file.suffix == ".tmp"]
+
+
+def test_the_newest_of_each_metric_stands_with_its_extractor_and_what_to_read_it_beside(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", sheets=0)
+    card = add_card(run, 20_000, 30.0)
+    for made in (
+        replace(card, metric="ms_ssim", value=0.5, values={"reals": 0.375}),
+        replace(card, metric="fd", value=7.0, values={"mean_term": 3.0}, extractor="probe", extractor_sha256="ab" * 32),
+        replace(card, metric="attribute_accuracy", value=0.75, values={f"a{n}": n / 50 for n in range(40)}),
+        replace(card, metric="zeta", value=1.0, values={}),  # of a later limner
+    ):
+        made.write(run / "metrics" / made.file_name)
+    page = Page(write_report(run))
+    assert_sealed(page)
+    for word in ("beside", "reals 0.375", "↓", "≈", "mean_term", "a39", "zeta_1k", "share of attributes asked for"):
+        assert word in page.text
+    table = page.text.partition("newest value")[2]
+    assert table.index("pixels") < table.index("swd_1k") < table.index("ms_ssim_1k") < table.index("fd_probe_1k")
+    assert page.tags["details"] == 5 + 1
+    assert page.tags["figure"] == 3, "losses and speed: nothing was measured twice"
+    tiles = page.text.partition("Losses")[0]
+    assert tiles.index("fd_probe_1k") < tiles.index("swd_1k") < tiles.index("ms_ssim_1k")
+
+
+def test_the_closest_pairs_are_shown(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", sheets=0)
+    add_card(run, 20_000, 30.0)
+    for images in (10_000, 20_000):
+        path = run / "metrics" / f"images-{images:012d}-copy_rate_1k-train-ema.png"
+        save_picture(sheet(np.full((16, 16, 16, 3), images // 100, np.uint8)), path, {})
+    page = Page(write_report(run))
+    (source,) = page.values("src")
+    assert base64.b64decode(source.partition(",")[2]) == path.read_bytes()
+    assert "nearest to a training face, each left of that face, the nearest first, at 20 kimg" in page.text
 
 
 def test_the_newest_sheet_and_the_time_lapse_are_embedded(tmp_path: Path) -> None:

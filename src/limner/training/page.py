@@ -61,7 +61,7 @@ figcaption{font-size:13px;padding:6px 2px 0;overflow-wrap:anywhere}
 .legend b{font-variant-numeric:tabular-nums}
 .legend i{display:inline-block;width:14px;height:3px;border-radius:2px;margin-right:6px;vertical-align:middle}
 .panel{padding:4px 14px;overflow-x:auto}
-.plots+.panel{margin-top:16px}
+.plots+.panel,.aside+.plots,.aside+figure,.plots+figure{margin-top:16px}
 table{border-collapse:collapse;width:100%;font-size:13.5px}
 th,td{text-align:left;vertical-align:top;padding:7px 14px 7px 0;border-top:1px solid var(--rule)}
 td:last-child,th:first-child{overflow-wrap:anywhere}
@@ -73,7 +73,8 @@ thead~tbody td:first-child{white-space:nowrap}
 tr.group th{padding-top:14px}
 table.metrics details{margin:0}
 table.metrics summary{padding:0}
-table.metrics details[open]{min-width:min(320px,60vw)}
+table.metrics details .panel{margin:4px 0}
+@media(min-width:900px){table.metrics td:nth-child(4){white-space:nowrap}}
 tr.bad{background:var(--warnpaper)}
 tr.bad td{color:var(--warn)}
 tr.gone td{opacity:.55}
@@ -89,7 +90,7 @@ footer{margin-top:40px;font-size:12.5px}
 table:not(.config) thead{display:none}table:not(.config) tr{display:block;padding:7px 0;
 border-top:1px solid var(--rule)}
 table:not(.config) tr:first-child{border-top:0}table:not(.config) td{display:inline-block;border:0;padding:0 10px 0 0}
-table:not(.config) td:last-child{display:block}
+table:not(.config) td:last-child{display:block}table.metrics .group th{display:block;border:0;padding:8px 0 0}
 table.config th,table.config td{display:block;padding:1px 0}
 table.config th{padding-top:7px}table.config td{border:0;padding-bottom:7px}}
 @media print{body{background:#fff}.plot,.tile,figure{break-inside:avoid}}

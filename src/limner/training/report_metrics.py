@@ -128,20 +128,22 @@ def _drawn_beside(card: Card) -> dict[str, float]:
 
 
 def newest_metrics(record: RunRecord, most: int = 3) -> list[tuple[str, float, int]]:
-    """Name, newest value and images seen of at most `most` metrics, those that say most first."""
+    """Name, newest value and images seen of at most `most` metrics, one of a kind, those that say most first."""
     newest: dict[str, tuple[float, int]] = {}
-    kinds: dict[str, str] = {}
+    kinds: dict[str, tuple[str, int]] = {}
     for card in sorted(record.cards, key=lambda card: card.images_seen or 0):
         newest[card.name] = card.value, card.images_seen or 0
-        kinds[card.name] = card.metric
+        kinds[card.name] = card.metric, card.count_fakes
     for event in record.log:
         name, value = event.get("name"), number(event.get("value"))
         if event["event"] == "metric" and isinstance(name, str) and value is not None:
             newest[name] = value, event["images"]
-    last = max((images for _, images in newest.values()), default=0)
 
-    def rank(name: str) -> tuple[bool, int]:
-        kind = kinds.get(name, "")
-        return newest[name][1] < last, _MOST_TOLD.index(kind) if kind in _MOST_TOLD else len(_MOST_TOLD)
+    def rank(name: str) -> tuple[int, int, int]:
+        kind, count = kinds.get(name, (name, 0))
+        return -newest[name][1], _MOST_TOLD.index(kind) if kind in _MOST_TOLD else len(_MOST_TOLD), -count
 
-    return [(name, *newest[name]) for name in sorted(newest, key=rank)][:most]
+    first: dict[str, str] = {}
+    for name in sorted(newest, key=rank):
+        first.setdefault(kinds.get(name, (name, 0))[0], name)
+    return [(name, *newest[name]) for name in list(first.values())[:most]]
