@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limner.errors import CheckpointError, LimnerError
+from limner.errors import CheckpointError, LimnerError, ResourceError
 from limner.metrics import extractors
 from limner.metrics.extractors import available, efficientnet_lite0, inception, open_extractor
 from limner.metrics.extractors.batches import features_in_pieces
@@ -593,6 +593,14 @@ def test_names_are_checked_and_the_nearest_is_offered() -> None:
         open_extractor("probe", weights=Path("probe.safetensors"), resize="clean")
     with pytest.raises(LimnerError, match="'bicubic' is not a rule"):
         open_extractor("inception", resize="bicubic")
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu"])
+def test_a_device_that_is_not_there_is_one_line(tmp_path: Path, device: str) -> None:
+    path = scripted(Means(), tmp_path / "means.pt")
+    with pytest.raises(ResourceError, match=rf"device '{device}': cannot be used here .*; use cpu") as raised:
+        open_extractor("torchscript", weights=path, device=device)
+    assert "\n" not in str(raised.value)
 
 
 def test_available_is_what_can_be_opened_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

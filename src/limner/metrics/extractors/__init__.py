@@ -40,6 +40,7 @@ def open_extractor(
     Raises:
         LimnerError: no such name or rule, or a file that is needed was not given or is not there.
         CheckpointError: the file is damaged or another one.
+        ResourceError: no such device here.
     """
     if name not in EXTRACTORS:
         near = difflib.get_close_matches(name.lower().replace("_", "-"), EXTRACTORS, n=1)

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
-from limner.errors import LimnerError
+from limner.errors import LimnerError, ResourceError
 from limner.metrics.extractors.base import Features
+from limner.metrics.extractors.weights import first_line
 
 _PIECE = 32
 """images at once: an Inception of this many needs about 0.4 GB, and more are no faster on a CPU"""
@@ -33,6 +34,14 @@ def features_in_pieces(
     check_finite(features)
     # copies, since tensors of inference mode may not be changed in place outside of it
     return Features(features.clone(), None if logits is None else logits.clone())
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name, if something can be put there; ResourceError otherwise."""
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # which of them depends on how torch was built
+        raise ResourceError(f"device {name!r}: cannot be used here ({first_line(error)}); use cpu") from error
 
 
 def place(network: nn.Module, device: torch.device) -> None:

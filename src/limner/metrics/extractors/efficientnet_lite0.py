@@ -14,7 +14,7 @@ from torch import Tensor
 
 from limner.errors import LimnerError
 from limner.metrics.extractors.base import Extractor, Features
-from limner.metrics.extractors.batches import features_in_pieces, full_float32, place
+from limner.metrics.extractors.batches import features_in_pieces, find_device, full_float32, place
 from limner.metrics.extractors.lite_network import FEATURES, SIDE, LiteNetwork
 from limner.metrics.extractors.resize import bytes_to_pixels, find_rule, floats_to_pixels
 from limner.metrics.extractors.weights import KnownFile, load_state, read_known
@@ -63,7 +63,7 @@ class EfficientNetLite0Extractor(Extractor):
             )
         content, file = read_known(path, KNOWN_FILES)
         self.sha256 = file.sha256
-        self.device = torch.device(device)
+        self.device = find_device(device)
         self._network = LiteNetwork().eval().requires_grad_(False)
         load_state(self._network, content, path)
         self._network.fold()

@@ -16,7 +16,7 @@ from torch import Tensor
 from limner.cache import cache_folder
 from limner.errors import CheckpointError
 from limner.metrics.extractors.base import Extractor, Features
-from limner.metrics.extractors.batches import features_in_pieces, full_float32, place
+from limner.metrics.extractors.batches import features_in_pieces, find_device, full_float32, place
 from limner.metrics.extractors.fid_network import FEATURES, SIDE, FIDNetwork
 from limner.metrics.extractors.resize import bytes_to_pixels, find_rule, floats_to_pixels
 from limner.metrics.extractors.weights import KnownFile, find_file, load_state, load_torchscript, read_known
@@ -64,7 +64,7 @@ class InceptionExtractor(Extractor):
         path = find_file(weights, inception_folder(), KNOWN_FILES)
         content, file = read_known(path, KNOWN_FILES)
         self.sha256 = file.sha256
-        self.device = torch.device(device)
+        self.device = find_device(device)
         load = _load_torchscript if file.kind == "TorchScript" else _load_state_dict
         self._network, self._weight, self._bias = load(content, path, self.device)
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from limner.errors import CheckpointError, LimnerError
 from limner.metrics.extractors.base import Extractor, Features
-from limner.metrics.extractors.batches import features_in_pieces, full_float32
+from limner.metrics.extractors.batches import features_in_pieces, find_device, full_float32
 from limner.metrics.extractors.resize import ResizeRule, bytes_to_pixels, find_rule, floats_to_pixels
 from limner.metrics.extractors.weights import first_line, load_torchscript
 from limner.types import Images
@@ -57,7 +57,7 @@ class TorchScriptExtractor(Extractor):
         except OSError as error:
             raise CheckpointError(f"{weights}: cannot be read ({error.strerror})") from error
         self.sha256 = hashlib.sha256(content).hexdigest()
-        self.device = torch.device(device)
+        self.device = find_device(device)
         self._path = weights
         self._module = load_torchscript(content, weights, self.device)
         schema = self._module.forward.schema  # type: ignore[attr-defined]
