@@ -29,12 +29,12 @@ def brow_surface(sitter: Sitter) -> Surface:
     anchors = worn.part.anchors[0]
     lighting = sitter.lamp.fall_on(worn.normals, sitter.lit[anchors], sitter.openness[anchors], HAIR)
     colour = linear(looks.hair_colour * (BUSHY_DARKNESS if looks.bushy else THIN_DARKNESS))
-    opacity = _density(looks.brow, looks.bushy)
+    opacity = brow_opacity(looks.brow, looks.bushy)
     return Surface(vertices, worn.part.mesh, lighting, colour, opacity=opacity, decal=True)
 
 
 @lru_cache(maxsize=24)
-def _density(name: str, bushy: bool) -> np.ndarray:
+def brow_opacity(name: str, bushy: bool) -> np.ndarray:
     """Opacity (h, w) of the brow's hairs, several layers of them where it is bushy."""
     opacity = load_pack().textures[name].opacity
     assert opacity is not None  # every brow has one

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from limner.heads.attire import Attire
-from limner.heads.fitting import average_head, fit, grid_mesh, keep, shown_skin
+from limner.heads.fitting import LOWEST_SHOWN, average_head, fit, grid_mesh, keep, shown_skin
 from limner.heads.geometry import vertex_normals
 from limner.heads.pack import Mesh, Part, load_pack
 from limner.heads.sitter import Sitter
@@ -42,7 +42,7 @@ def clothes_surfaces(sitter: Sitter, attire: Attire) -> list[Surface]:
     colours = linear(attire.colour), linear(attire.second_colour)
     share = _pattern(attire.pattern, attire.neckline)
     textures = ((colours[0], 1 - share), (colours[1], share))
-    surfaces = [_surface(sitter, _shirt(), textures, _cut(attire.neckline))]
+    surfaces = [_surface(sitter, _shirt(), textures, cut_out(attire.neckline))]
     if attire.neckline == "collar":
         surfaces.append(_surface(sitter, _collar(), ((colours[attire.pattern == "trimmed"], _plain()),), None))
     return surfaces
@@ -60,10 +60,10 @@ def _surface(
 @lru_cache(maxsize=1)
 def _shirt() -> Cloth:
     """The skin of shoulders and neck, lifted."""
-    head, mesh = average_head(), shown_skin()
+    head, mesh = average_head(), load_pack().skin
     _, y, z = head
     below_jaw = y < HIGHEST - JAW_SLOPE * np.maximum(z - 0.1, 0)
-    kept = keep(mesh, below_jaw[mesh.triangles].all(0))
+    kept = keep(mesh, below_jaw[mesh.triangles].all(0) & (y > LOWEST_SHOWN)[mesh.triangles].any(0))
     used, triangles = np.unique(kept.triangles, return_inverse=True)
     triangles = triangles.reshape(3, -1).astype(np.int32)
     normals = vertex_normals(head, mesh.triangles)[:, used]
@@ -134,7 +134,7 @@ def _neckline(name: str) -> np.ndarray:
 
 
 @lru_cache(maxsize=8)
-def _cut(neckline: str) -> np.ndarray:
+def cut_out(neckline: str) -> np.ndarray:
     """Opacity (ROWS, COLUMNS): 1 below the neckline."""
     _, height = _grid()
     return np.clip((_neckline(neckline) - height) / EDGE + 0.5, 0, 1).astype(np.float32)

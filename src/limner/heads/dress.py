@@ -8,7 +8,14 @@ import numpy as np
 
 from limner.heads.brows import brow_surface
 from limner.heads.clothes import clothes_surfaces
-from limner.heads.geometry import REFERENCE_HEAD_HEIGHT, head_rotation, rotate, turn_eyes
+from limner.heads.geometry import (
+    FRAME_HALF_HEIGHT,
+    REFERENCE_HEAD_HEIGHT,
+    aim_camera,
+    head_rotation,
+    rotate,
+    turn_eyes,
+)
 from limner.heads.glasses import glasses_surfaces
 from limner.heads.hair import Hair, cut_hair, fringe
 from limner.heads.hats import hat
@@ -26,7 +33,8 @@ WHITE = np.ones((3, 1), np.float32)
 THROUGH_HAIR = 0.35  # share of the light that strands let through to those behind them
 SHEEN, GLINT = 0.22, 0.03  # strength of the band of light across strands: in the hair's colour, and white
 FRINGE_OPENNESS = np.float32(0.85)
-ROOM_ABOVE_EYES = 1.12  # decimetres of an average head, at zoom 1, between the eyes and the picture's upper edge
+HIGH_ABOVE_EYES = 0.95  # decimetres above the eyes that hair and hats may be cut off from
+UPPER_MARGIN = 0.012  # share of the picture's side that stays free above them
 LOOKING_UP, MOST_RAISED = 0.5, 0.1  # share of what is too high that the camera follows, up to so many decimetres
 MOUTH_LIGHT = 0.8  # the head that shadows were cast on keeps its mouth shut; this much light gets in
 
@@ -71,21 +79,27 @@ def dress(pack: Pack, person: Person, shot: Shot) -> Outfit:
         surfaces.append(_hat(sitter, person.looks.hat))
     if person.looks.eyewear:
         surfaces += glasses_surfaces(sitter, person.looks.eyewear)
-    eye_centre, height = _framing(sitter, surfaces, shot.zoom)
+    eye_centre, height = _framing(sitter, surfaces, shot)
     return Outfit(surfaces, eye_centre, height, head, sitter.scale)
 
 
-def _framing(sitter: Sitter, surfaces: list[Surface], zoom: float) -> tuple[np.ndarray, float]:
+def _framing(sitter: Sitter, surfaces: list[Surface], shot: Shot) -> tuple[np.ndarray, float]:
     """What the camera takes for the eyes' middle and the head's height: for high hair and hats, so that none is cut
     off, it looks a little further up and from further away.
     """
     eye_centre = sitter.head[:, sitter.pack.parts["eyes"].anchors.ravel()].mean(1)
     height = float(sitter.scale[1] * REFERENCE_HEAD_HEIGHT)
-    above_eyes = max(float(surface.vertices[1].max()) for surface in surfaces) - float(eye_centre[1])
-    room = ROOM_ABOVE_EYES / zoom * height / REFERENCE_HEAD_HEIGHT
-    raised = min(max(LOOKING_UP * (above_eyes - room), 0.0), MOST_RAISED)
-    eye_centre[1] += np.float32(raised)
-    return eye_centre, height * max((above_eyes - raised) / room, 1.0)
+    high = np.float32(eye_centre[1] + HIGH_ABOVE_EYES * sitter.scale[1])
+    tops = np.concatenate([surface.vertices[:, surface.vertices[1] > high] for surface in surfaces], 1)
+    if not tops.size:
+        return eye_centre, height
+    missing = UPPER_MARGIN - float(aim_camera(shot, eye_centre, height, 1).project(tops)[1].min())
+    if missing > 0:
+        eye_centre[1] += np.float32(min(LOOKING_UP * missing * 2 * FRAME_HALF_HEIGHT, MOST_RAISED))
+        middle = 0.5 + shot.shift[1]
+        highest = float(aim_camera(shot, eye_centre, height, 1).project(tops)[1].min())
+        height *= max((middle - highest) / (middle - UPPER_MARGIN), 1.0)
+    return eye_centre, height
 
 
 def _light_at(sitter: Sitter, anchors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

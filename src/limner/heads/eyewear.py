@@ -8,6 +8,7 @@ import numpy as np
 
 EYEWEAR_SHARE = 0.18
 SHAPES = ("round", "rectangular", "aviator", "wide")
+THICKNESSES = (0.048, 0.072)  # decimetres
 DARK_LENS_SHARE = 0.12
 # Frames are drawn thick and mostly dark, so that they can be seen in small pictures.
 FRAME_COLOURS = (
@@ -37,12 +38,12 @@ class Eyewear:
 
 def sample_eyewear(rng: np.random.Generator) -> Eyewear | None:
     """Draw a person's glasses, or None for most."""
-    worn, shape, colour, dark, glint = rng.random(5).tolist()
+    worn, shape, thickness, colour, dark, glint = rng.random(6).tolist()
     if worn >= EYEWEAR_SHARE:
         return None
     return Eyewear(
         shape=SHAPES[int(shape * len(SHAPES))],
-        thickness=float(rng.choice([0.048, 0.072])),
+        thickness=THICKNESSES[int(thickness * len(THICKNESSES))],
         colour=np.array(FRAME_COLOURS[int(colour * len(FRAME_COLOURS))]),
         dark=dark < DARK_LENS_SHARE,
         glint=max(0.0, 2 * glint - 1),

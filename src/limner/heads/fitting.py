@@ -12,6 +12,7 @@ from limner.heads.identity import average_weights
 from limner.heads.pack import Mesh, Part, load_pack
 
 LOWEST_SHOWN = 4.0  # decimetres: below this is outside every picture, the wider ones of a CelebA tree too
+LOWEST_BARE = 5.2  # decimetres: clothes cover what is below this
 SKULL_CENTRE = np.array([[0.0], [7.5], [0.45]], np.float32)
 SKULL_LOWEST = 6.9  # decimetres: what is below is no skull
 SKULL_HALF_WIDTH = 0.72  # decimetres: what is further out are ears
@@ -29,9 +30,9 @@ def average_head() -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def shown_skin() -> Mesh:
-    """The skin's triangles that a picture can show."""
+    """The skin's triangles that a picture can show: not those that every neckline covers."""
     mesh = load_pack().skin
-    return keep(mesh, (average_head()[1][mesh.triangles] > LOWEST_SHOWN).any(0))
+    return keep(mesh, (average_head()[1][mesh.triangles] > LOWEST_BARE).any(0))
 
 
 def keep(mesh: Mesh, kept: np.ndarray) -> Mesh:

@@ -59,7 +59,7 @@ class Layout:
 
 def glasses_surfaces(sitter: Sitter, eyewear: Eyewear) -> list[Surface]:
     """The frame, and the lenses that are painted over what lies behind them."""
-    layout = _layout(eyewear.shape)
+    layout = layout_of(eyewear.shape)
     seat = Seat.on(sitter.head, layout)
     frame = seat.frame(layout, eyewear.thickness)
     normals = vertex_normals(frame, layout.mesh.triangles)
@@ -157,7 +157,8 @@ def _tube(path: np.ndarray, across: np.ndarray, through: np.ndarray) -> np.ndarr
 
 
 @lru_cache(maxsize=8)
-def _layout(shape: str) -> Layout:
+def layout_of(shape: str) -> Layout:
+    """The glasses of a shape, a key of OUTLINES."""
     half_width, half_height, exponent, drawn_in, above = OUTLINES[shape]
     angle = np.linspace(0, 2 * np.pi, CORNERS + 1)
     cos, sin = np.cos(angle), np.sin(angle)

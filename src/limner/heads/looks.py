@@ -19,7 +19,7 @@ HAIR_COLOURS = {
     "Red_Hair": (0.56, 0.25, 0.115),
     "Gray_Hair": (0.53, 0.525, 0.52),
 }
-MALE_HAIR = {"short01": 0.22, "short02": 0.22, "short03": 0.18, "short04": 0.20, "bald": 0.10, "long01": 0.03}
+MALE_HAIR = {"short01": 0.22, "short02": 0.22, "short03": 0.18, "short04": 0.20, "bald": 0.13, "long01": 0.03}
 FEMALE_HAIR = {"bob01": 0.10, "bob02": 0.26, "long01": 0.26, "ponytail01": 0.14, "Braid01": 0.08, "short03": 0.05}
 LONG_HAIR = ("bob01", "bob02", "long01", "ponytail01", "Braid01")
 HAT_HAIR = {True: ("short01", "short02", "short04"), False: ("long01", "bob02", "ponytail01")}
@@ -33,7 +33,7 @@ FRINGE_SHARE = {True: 0.35, False: 0.42}
 WAVY_HAIR = ("bob01", "bob02", "long01", "short01", "short02", "short03")
 WAVY_SHARE = 0.5
 RECEDING_HAIR = ("short01", "short02", "short03", "short04")
-RECEDING_SHARE, YOUNG_RECEDING_SHARE = 0.6, 0.08
+RECEDING_SHARE, YOUNG_RECEDING_SHARE = 0.65, 0.12
 RECEDING_AGE = 45  # years
 
 
@@ -67,9 +67,9 @@ class Looks:
 
 def sample_looks(pack: Pack, identity: Identity, rng: np.random.Generator) -> Looks:
     """Draw what this person wears and is coloured with."""
-    hat = str(rng.choice(HATS)) if rng.random() < HAT_SHARE else None
+    hat = _pick(HATS, rng) if rng.random() < HAT_SHARE else None
     hair = _choose(_hair_shares(identity), rng)
-    hat_hair = str(rng.choice(HAT_HAIR[identity.male]))
+    hat_hair = _pick(HAT_HAIR[identity.male], rng)
     hair = hat_hair if hat else hair
     bushy = bool(rng.random() < BUSHY_SHARE[identity.male])
     hair_label = _choose(_hair_colour_shares(identity), rng)
@@ -81,7 +81,7 @@ def sample_looks(pack: Pack, identity: Identity, rng: np.random.Generator) -> Lo
         cut=_cut(identity, hair, hat is not None, rng),
         hair_label=None if hair == "bald" else hair_label,
         hair_colour=hair_colour,
-        brow=str(rng.choice(BUSHY_BROWS if bushy else THIN_BROWS)),
+        brow=_pick(BUSHY_BROWS if bushy else THIN_BROWS, rng),
         bushy=bushy,
         eyes=_choose_eyes(pack, identity, rng),
         eyewear=sample_eyewear(rng),
@@ -123,6 +123,10 @@ def _choose(shares: dict[str, float], rng: np.random.Generator) -> str:
     return list(shares)[int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))]
 
 
+def _pick(names: tuple[str, ...], rng: np.random.Generator) -> str:
+    return names[int(rng.random() * len(names))]
+
+
 def _hair_shares(identity: Identity) -> dict[str, float]:
     african = float(identity.origin[0])
     if identity.male:
@@ -133,12 +137,12 @@ def _hair_shares(identity: Identity) -> dict[str, float]:
 
 def _hair_colour_shares(identity: Identity) -> dict[str, float]:
     fair = float(identity.origin[2])
-    gray = float(np.clip((identity.age_years - 48) / 22, 0, 0.9))
+    gray = float(np.clip((identity.age_years - 48) / 22, 0, 0.68))
     coloured = {
-        "Black_Hair": 0.15 + 0.85 * (1 - fair),
-        "Brown_Hair": 0.15 + 0.35 * fair,
-        "Blond_Hair": 0.45 * fair**2,
-        "Red_Hair": 0.12 * fair**2,
+        "Black_Hair": 0.10 + 0.80 * (1 - fair),
+        "Brown_Hair": 0.20 + 0.15 * fair,
+        "Blond_Hair": 0.45 * fair,
+        "Red_Hair": 0.38 * fair,
     }
     total = sum(coloured.values())
     return {name: share * (1 - gray) / total for name, share in coloured.items()} | {"Gray_Hair": gray}
