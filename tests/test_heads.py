@@ -184,7 +184,7 @@ def _make_default(cache: str, answers) -> None:  # type: ignore[no-untyped-def]
     import os
 
     os.environ["LIMNER_CACHE"] = cache
-    answers.put(str(default_heads(16, 40)))
+    answers.put(str(default_heads(16, 8)))
 
 
 def test_default_heads_are_made_once_by_processes_that_race(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -198,11 +198,11 @@ def test_default_heads_are_made_once_by_processes_that_race(tmp_path: Path, monk
         racer.join()
     assert len(folders) == 1
     folder = Path(folders.pop())
-    assert open_dataset(folder).count == 40
+    assert open_dataset(folder).count == 8
     assert sorted(p.name for p in folder.parent.iterdir()) == [folder.name]
     written = (folder / "dataset.json").stat().st_mtime_ns
     monkeypatch.setenv("LIMNER_CACHE", str(tmp_path))
-    assert default_heads(16, 40) == folder
+    assert default_heads(16, 8) == folder
     assert (folder / "dataset.json").stat().st_mtime_ns == written
 
 
