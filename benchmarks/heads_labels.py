@@ -34,10 +34,10 @@ RESOLUTION = 64
 YAW_RANGE = 45.0  # degrees
 COUNTS = {False: (8_000, 2_000), True: (2_000, 500)}  # heads to learn from and to read, by --quick
 EPOCHS = {False: 20, True: 24}
-BATCH = 64
-LEARNING_RATE = 2e-3
+BATCH = 32
+LEARNING_RATE = 1.5e-3
 LARGEST_SHIFT = 3  # pixels
-POSE_WEIGHT = 1.0
+POSE_WEIGHT = 0.1  # each angle weighs about as much as a label
 HALF_WAY = 0.5
 RESULTS = Path(__file__).parent / "results" / "heads_labels.json"
 

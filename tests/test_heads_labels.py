@@ -22,7 +22,6 @@ from limner.heads.render import draw
 PEOPLE = 500
 OWN_LABELS = (
     "5_o_Clock_Shadow",
-    "Bags_Under_Eyes",
     "Big_Lips",
     "Big_Nose",
     "Chubby",

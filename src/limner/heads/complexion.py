@@ -53,7 +53,6 @@ def sample_complexion(identity: Identity, rng: np.random.Generator) -> Complexio
 def label_complexion(complexion: Complexion) -> dict[str, bool]:
     """The labels that the skin decides."""
     return {
-        "Bags_Under_Eyes": complexion.bags > 0,
         "Pale_Skin": complexion.pale,
         "Rosy_Cheeks": complexion.rosy > 0,
     }

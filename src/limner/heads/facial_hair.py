@@ -37,7 +37,7 @@ DROOP = 0.5  # how much hairs hang down, against how far they stand out
 
 @dataclass(frozen=True)
 class FacialHair:
-    """style: a key of STYLES; colour: sRGB (3,)."""
+    """style: a key of STYLES; darkness: factor on the hair's colour (sRGB)."""
 
     style: str
     sideburns: bool

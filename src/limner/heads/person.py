@@ -22,7 +22,6 @@ from limner.heads.shot import Shot, sample_shot
 
 ATTRIBUTE_NAMES = (
     "5_o_Clock_Shadow",
-    "Bags_Under_Eyes",
     "Bald",
     "Bangs",
     "Big_Lips",
