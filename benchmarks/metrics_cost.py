@@ -3,7 +3,8 @@
     python -m benchmarks.metrics_cost          # prints a table; about two minutes
 
 `swd, columns` sorts the same projections with torch.sort along dim 0, which the usual transcription of the published
-NumPy code does; `ms_ssim, conv` blurs with a grouped convolution.
+NumPy code does; `ms_ssim, conv` blurs with a grouped convolution. `features` are of both sets, by networks of random
+weights, which cost what trained ones do; what is computed of features: `benchmarks.metrics_by_count`.
 """
 
 from __future__ import annotations
@@ -15,10 +16,16 @@ from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from limner.metrics import ms_ssim, swd
+from limner.metrics.extractors.batches import place
+from limner.metrics.extractors.fid_network import FIDNetwork
+from limner.metrics.extractors.lite_network import LiteNetwork
+from limner.metrics.extractors.resize import bytes_to_pixels, find_rule
+from limner.metrics.probe.network import ProbeNetwork
+from limner.pixels import to_floats
 
 IMAGES = 256
 
@@ -60,7 +67,8 @@ def measure() -> list[dict[str, object]]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return [row for resolution in (64, 128) for row in [*_swd_rows(resolution), *_ms_ssim_rows(resolution)]]
+        made = (_swd_rows, _ms_ssim_rows, _feature_rows)
+        return [row for resolution in (64, 128) for rows in made for row in rows(resolution)]
     finally:
         torch.set_num_threads(threads)
 
@@ -98,6 +106,25 @@ def _ms_ssim_rows(resolution: int) -> list[dict[str, object]]:
         _row("ms_ssim, first blur, products", resolution, cpu_seconds(lambda: blur_by_products(floats)), len(images)),
         _row("ms_ssim, first blur, conv", resolution, cpu_seconds(lambda: blur_by_convolution(floats)), len(images)),
     ]
+
+
+@torch.no_grad()
+def _feature_rows(resolution: int) -> list[dict[str, object]]:
+    """From bytes of this resolution to features, with the resize to the network's side."""
+    pixels = bytes_to_pixels(_noise(16, resolution, 0), torch.device("cpu"))
+    clean = find_rule("clean")
+    networks = {"FID network": (FIDNetwork(), 299), "EfficientNet-Lite0": (LiteNetwork(), 224)}
+    rows = []
+    for name, (network, side) in networks.items():
+        place(network.eval(), torch.device("cpu"))
+
+        def work(network: nn.Module = network, side: int = side) -> Tensor:
+            return network(clean.resize(pixels, side).contiguous(memory_format=torch.channels_last))
+
+        rows.append(_row(f"features, {name}", resolution, 2 * cpu_seconds(work), len(pixels)))
+    probe = ProbeNetwork(64, attributes=20, pose=True, identity=True).eval()
+    many = to_floats(_noise(IMAGES, 64, 0))
+    return [*rows, _row("features, probe at 64²", resolution, 2 * cpu_seconds(lambda: probe(many)), IMAGES)]
 
 
 if __name__ == "__main__":
