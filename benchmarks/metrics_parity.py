@@ -226,6 +226,7 @@ def measure(quick: bool = False) -> dict[str, Any]:
         "environment": {
             "python": platform.python_version(),
             "threads": torch.get_num_threads(),
+            "torchvision": str(getattr(sys.modules.get("torchvision"), "__version__", "none")),
             **{name: metadata.version(name) for name in ("limner", "torch", "numpy")},
         },
     }
@@ -242,7 +243,8 @@ def table(found: dict[str, Any]) -> str:
         "`python -m benchmarks.metrics_parity --out benchmarks/results/metrics_parity`, where others can be imported.",
         f"Others: {versions or 'none could be imported'}. "
         + " ".join(f"{name} could not be imported ({why})." for name, why in found["missing"].items()),
-        f"The largest of {len(rows)} differences is {worst:.1e}.",
+        f"The largest of {len(rows)} differences is {worst:.1e}. torchvision, which some of them import and none of "
+        f"these formulas calls: {found['environment']['torchvision']}.",
         "",
         "| features | metric | who | theirs | limner | difference | their CPU s | limner's |",
         "|---|---|---|---|---|---|---|---|",
