@@ -14,11 +14,15 @@ from limner.types import Attributes, Images
 
 SMALLEST, LARGEST = 16, 256
 """sides of the pictures a probe can read, pixels; a power of two"""
-WIDTH = 256
+WIDTH = 192
 """features of a picture"""
+PLACES = WIDTH * 4 * 4
+"""numbers of the last map"""
 EMBEDDING = 64
 """numbers that stand for an identity"""
-_NARROWEST, _WIDEST = 24, 192
+DROPPED = 0.3
+"""share of the last map that is left out at random while training"""
+_NARROWEST = 24
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Reading:
     identity: Float[Tensor, "n e"] | None
     """of length 1: the nearer, the more alike the person; None where the dataset had no two views of anybody"""
     features: Float[Tensor, "n d"]
-    """what the three are read from"""
+    """means of the last map's channels, from which the three are read place by place"""
 
 
 def join_readings(parts: list[Reading]) -> Reading:
@@ -50,7 +54,8 @@ def join_readings(parts: list[Reading]) -> Reading:
 class ProbeNetwork(nn.Module):
     """Pictures to a `Reading`. A few million multiplications a picture, so that two CPU cores train it in minutes.
 
-    The map is halved down to 4² and then read whole, not averaged: where a thing is says much about pose.
+    The map is halved down to 4² and every reader is one linear layer of all its places: what is told by a few pixels in
+    one place, such as a smile, does not come through an average, nor soon through a layer shared with all else.
 
     Args:
         resolution: side of the pictures, a power of two from SMALLEST to LARGEST pixels.
@@ -65,25 +70,28 @@ class ProbeNetwork(nn.Module):
     def __init__(self, resolution: int, attributes: int, pose: bool, identity: bool) -> None:
         super().__init__()
         stages = resolution.bit_length() - 3  # halvings down to 4²
-        widths = [max(_NARROWEST, _WIDEST >> (stages - 1 - stage)) for stage in range(stages)]
+        widths = [max(_NARROWEST, WIDTH >> (stages - 1 - stage)) for stage in range(stages)]
         blocks: list[nn.Module] = [_convolution(3, widths[0], kernel=4, stride=2)]
         for before, after in itertools.pairwise(widths):
             blocks += [_convolution(before, after, kernel=3, stride=2), _Residual(after)]
         self.resolution = resolution
         self.trunk = nn.Sequential(*blocks)
-        self.widen = nn.Sequential(nn.Linear(widths[-1] * 16, WIDTH, bias=False), nn.BatchNorm1d(WIDTH))
-        self.attributes = nn.Linear(WIDTH, attributes) if attributes else None
-        self.pose = nn.Linear(WIDTH, 3) if pose else None
-        self.identity = nn.Linear(WIDTH, EMBEDDING) if identity else None
+        self.attributes = nn.Linear(PLACES, attributes) if attributes else None
+        self.pose = nn.Linear(PLACES, 3) if pose else None
+        self.identity = nn.Linear(PLACES, EMBEDDING) if identity else None
         if pose:
             self.register_buffer("pose_mean", torch.zeros(3))
             self.register_buffer("pose_scale", torch.ones(3))
 
-    def forward(self, images: Images) -> Reading:
-        features = F.relu(self.widen(self.trunk(images).flatten(1)))
-        attributes = features.new_zeros(len(images), 0) if self.attributes is None else self.attributes(features)
-        pose = None if self.pose is None else self.pose_mean + self.pose_scale * self.pose(features)
-        identity = None if self.identity is None else F.normalize(self.identity(features))
+    def forward(self, images: Images, kept: Float[Tensor, "n p"] | None = None) -> Reading:
+        """Read the pictures; `kept` multiplies the last map: 0 where it is left out, else 1 / (1 - DROPPED)."""
+        places = self.trunk(images).flatten(1)
+        features = places.unflatten(1, (WIDTH, -1)).mean(2)
+        if kept is not None:
+            places = places * kept
+        attributes = places.new_zeros(len(images), 0) if self.attributes is None else self.attributes(places)
+        pose = None if self.pose is None else self.pose_mean + self.pose_scale * self.pose(places)
+        identity = None if self.identity is None else F.normalize(self.identity(places))
         return Reading(attributes, pose, identity, features)
 
 

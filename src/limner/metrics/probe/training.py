@@ -15,7 +15,7 @@ from torch import Tensor
 
 from limner.errors import DivergedError
 from limner.metrics.probe.lessons import Lessons, Truth
-from limner.metrics.probe.network import ProbeNetwork, Reading, join_readings, new_network
+from limner.metrics.probe.network import DROPPED, PLACES, ProbeNetwork, Reading, join_readings, new_network
 from limner.pixels import to_floats
 from limner.types import Scalar
 
@@ -27,8 +27,8 @@ _WARM_UP = 0.1
 _LOOKS = 20
 """times the validation split is looked at, if there are as many epochs"""
 _TEMPERATURE = 0.1
-_IDENTITY_WEIGHT = 0.1
-"""the contrast's loss is several times the others'"""
+_ATTRIBUTES_WEIGHT, _IDENTITY_WEIGHT = 5.0, 0.25
+"""beside pose, whose loss is large at first: without it attributes that are hard to see are never learnt"""
 
 
 @dataclass
@@ -84,7 +84,9 @@ def train_network(
         pictures, truth = lessons.varied(rows, mirror, generator)
         optimizer.param_groups[0]["lr"] = _LEARNING_RATE * _pace((step + 0.5) / steps)
         optimizer.zero_grad(set_to_none=True)
-        _loss(network.train()(to_floats(pictures.to(device))), truth.to(device)).backward()
+        kept = (torch.rand(size, PLACES, generator=generator) >= DROPPED).float() / (1 - DROPPED)
+        said = network.train()(to_floats(pictures.to(device)), kept.to(device))
+        _loss(said, truth.to(device)).backward()
         optimizer.step()
         if (step + 1) % between_looks == 0 or step + 1 == steps:
             best.offer(_validation_loss(network, lessons, device), (step + 1) * size, network)
@@ -134,7 +136,8 @@ def _loss(said: Reading, truth: Truth) -> Scalar:
     """The sum over what is read: cross-entropy of the attributes, squared error of the pose, contrast of identities."""
     loss = said.features.new_zeros(())
     if said.attributes.shape[1]:
-        loss = loss + F.binary_cross_entropy_with_logits(said.attributes, truth.attributes)
+        surprise = F.binary_cross_entropy_with_logits(said.attributes, truth.attributes)
+        loss = loss + _ATTRIBUTES_WEIGHT * surprise
     if said.pose is not None and truth.pose is not None:
         scale = truth.pose.new_tensor(0.1)  # radians: about the spread of a face's pitch
         loss = loss + F.smooth_l1_loss(said.pose / scale, truth.pose / scale)
