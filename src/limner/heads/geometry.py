@@ -92,13 +92,14 @@ def head_rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
 
 
 def turn_eyes(eyes: np.ndarray, gaze: tuple[float, float]) -> np.ndarray:
-    """Eyeballs (3, n) turned each about its own centre by gaze = (yaw, pitch) in radians."""
-    rotation = head_rotation(gaze[0], gaze[1], 0.0)
-    turned = eyes.copy()
-    for side in (eyes[0] > 0, eyes[0] <= 0):
-        centre = ((eyes[:, side].min(1) + eyes[:, side].max(1)) / 2)[:, None]
-        turned[:, side] = rotate(rotation, eyes[:, side] - centre) + centre
-    return turned
+    """Eyeballs (3, n) turned each about its own centre by gaze = (yaw, pitch) in radians; the left one (x above 0)
+    comes first.
+    """
+    left = int(np.count_nonzero(eyes[0] > 0))
+    centres = np.empty_like(eyes)
+    for own, eye in ((centres[:, :left], eyes[:, :left]), (centres[:, left:], eyes[:, left:])):
+        own[:] = ((eye.min(1) + eye.max(1)) / 2)[:, None]
+    return rotate(head_rotation(gaze[0], gaze[1], 0.0), eyes - centres) + centres
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib import resources
 
 import numpy as np
@@ -17,6 +17,7 @@ from PIL import Image
 VERTEX_STEP = 1 / 2000
 WEIGHT_STEP = 1 / 8192
 UV_STEP = 1 / 65535
+DENSE_SHARE = 0.3  # of the head that a target moves, from which on it is added as a whole
 REFERENCE_SPANS = np.array([1.6682, 2.3542, 2.8351], np.float32)  # x, y, z spans that part offsets were authored at
 
 OPAQUE_TEXTURES = ("t/skin", "t/eyes", "t/teeth", "t/tongue", "t/hat")
@@ -40,6 +41,12 @@ class Mesh:
     triangles: np.ndarray
     texture_triangles: np.ndarray
     uv: np.ndarray
+
+    @cached_property
+    def texture_areas(self) -> np.ndarray:
+        """Area (f,) of each triangle in a texture of side 1."""
+        u, v = self.uv[:, self.texture_triangles]
+        return np.abs((u[1] - u[0]) * (v[2] - v[0]) - (u[2] - u[0]) * (v[1] - v[0])) / 2
 
 
 @dataclass(frozen=True)
@@ -91,9 +98,24 @@ class Pack:
     def morph(self, weights: np.ndarray) -> np.ndarray:
         """The head (3, n) with target `weights` (t,) added to the neutral one."""
         head = self.vertices.copy()
-        for target in np.flatnonzero(weights):
-            head += weights[target] * self.targets[target]
+        places, moved = head.ravel(), np.empty(head.size, np.float32)
+        for target in np.flatnonzero(weights).tolist():
+            index, offsets = self._sparse_targets[target]
+            if index is None:
+                places += np.multiply(offsets, weights[target], out=moved)
+            else:
+                places[index] += offsets * weights[target]
         return head
+
+    @cached_property
+    def _sparse_targets(self) -> list[tuple[np.ndarray | None, np.ndarray]]:
+        """Each target's offsets that are not zero and their places in (3 n,); or all of them, and None."""
+        sparse: list[tuple[np.ndarray | None, np.ndarray]] = []
+        for offsets in self.targets.reshape(len(self.targets), -1):
+            index = np.flatnonzero(offsets)
+            dense = len(index) > DENSE_SHARE * len(offsets)
+            sparse.append((None, offsets) if dense else (index, offsets[index]))
+        return sparse
 
     def names(self, prefix: str) -> list[str]:
         """Sorted names of the parts or textures that start with `prefix`."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from limner.heads.geometry import Camera
 from limner.heads.raster import DepthBuffer, Fragments, rasterise
-from limner.heads.surfaces import Hits, Surface
+from limner.heads.surfaces import Hits, Spread, Surface
 
 # Hair covers a sample where its opacity exceeds the sample's own threshold; the four thresholds of a pixel average out
 # to the opacity, which needs no sorting of layers.
@@ -37,49 +37,50 @@ def paint(light: np.ndarray, surfaces: list[Surface], camera: Camera, samples: i
             layer.blend(light, buffer)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Layer:
-    """A surface and its fragments, the first of which is number `start` of all; its triangles are numbered from
-    `first_triangle`, its facets from `first_facet` to `last_facet`.
+    """A surface and its fragments, which are numbered from `start`; its triangles are numbered from `first_triangle`.
+
+    hits: the fragments as the surface sees them, once that is worked out.
     """
 
     surface: Surface
     fragments: Fragments
     start: int
     first_triangle: int
-    facets: slice
+    spread: Spread
+    hits: Hits | None = None
 
     def compete(self, buffer: DepthBuffer) -> None:
-        """Offer the fragments to the depth buffer: of a cut-out surface, those that are in front and opaque."""
-        fragments, numbers = self.fragments, np.arange(self.start, self.start + len(self.fragments))
+        """Offer the fragments to the depth buffer; of a cut-out surface, keep only those in front and opaque."""
         if self.surface.cut_out:
-            numbers = buffer.passes(fragments)
-            fragments = fragments.select(numbers)
-            thresholds = _thresholds(fragments.sample, fragments.size)
-            opaque = np.flatnonzero(self.surface.coverage(self._hits(fragments)) > thresholds)
-            fragments, numbers = fragments.select(opaque), numbers[opaque] + self.start
-        buffer.offer(fragments, numbers)
+            self.fragments = self.fragments.select(buffer.passes(self.fragments))
+            thresholds = _thresholds(self.fragments.sample, self.fragments.size)
+            hits = self._look(self.fragments)
+            opaque = np.flatnonzero(self.surface.coverage(hits) > thresholds)
+            self.fragments, self.hits = self.fragments.select(opaque), hits.select(opaque)
+        buffer.offer(self.fragments, np.arange(self.start, self.start + len(self.fragments)))
 
     def fill(self, light: np.ndarray, seen: np.ndarray) -> None:
         """Shade the fragments that are among those `seen` (ascending numbers) into `light`."""
         first, last = np.searchsorted(seen, [self.start, self.start + len(self.fragments)])
         if last > first:
-            fragments = self.fragments.select(seen[first:last] - self.start)
-            light[:, fragments.sample] = self.surface.shade(self._hits(fragments))
+            chosen = seen[first:last] - self.start
+            hits = self.hits.select(chosen) if self.hits else self._look(self.fragments.select(chosen))
+            _put(light, self.fragments.sample.take(chosen), self.surface.shade(hits))
 
     def blend(self, light: np.ndarray, buffer: DepthBuffer) -> None:
         """Paint a decal over what lies behind it, by its opacity."""
         in_front = self.fragments.depth - np.float32(DECAL_BIAS) <= buffer.depths(self.fragments.sample)
         fragments = self.fragments.select(np.flatnonzero(in_front))
         if len(fragments):
-            hits = self._hits(fragments)
-            behind = light[:, fragments.sample]
-            light[:, fragments.sample] += (self.surface.shade(hits) - behind) * self.surface.coverage(hits)
+            hits = self._look(fragments)
+            behind = light.take(fragments.sample, 1)
+            _put(light, fragments.sample, behind + (self.surface.shade(hits) - behind) * self.surface.coverage(hits))
 
-    def _hits(self, fragments: Fragments) -> Hits:
-        spread = fragments.facets.index[self.facets] - self.first_triangle
+    def _look(self, fragments: Fragments) -> Hits:
         triangle = fragments.triangle - self.first_triangle
-        return Hits(self.surface.mesh, triangle, fragments.weights, spread, fragments.facets.areas[self.facets])
+        return Hits(self.surface.mesh, triangle, fragments.weights, self.spread)
 
 
 def _rasterise(surfaces: list[Surface], camera: Camera, samples: int) -> list[Layer]:
@@ -94,10 +95,18 @@ def _rasterise(surfaces: list[Surface], camera: Camera, samples: int) -> list[La
     boundaries = [*accumulate(counts, initial=0)]
     facets = np.searchsorted(fragments.facets.index, boundaries).tolist()
     starts = np.searchsorted(fragments.facet, facets).tolist()
-    return [
-        Layer(surface, fragments.select(slice(*ends)), ends[0], first, slice(*own))
-        for surface, ends, own, first in zip(surfaces, pairwise(starts), pairwise(facets), boundaries, strict=False)
-    ]
+    layers = []
+    for surface, ends, own, first in zip(surfaces, pairwise(starts), pairwise(facets), boundaries, strict=False):
+        seen = slice(*own)
+        spread = Spread(surface.mesh, fragments.facets.index[seen] - first, fragments.facets.areas[seen])
+        layers.append(Layer(surface, fragments.select(slice(*ends)), ends[0], first, spread))
+    return layers
+
+
+def _put(light: np.ndarray, sample: np.ndarray, values: np.ndarray) -> None:
+    """Set `light` (3, s) at samples (k,): plane by plane, which is much faster than at once."""
+    for plane, plane_values in zip(light, values, strict=True):
+        plane[sample] = plane_values
 
 
 def _thresholds(sample: np.ndarray, size: int) -> np.ndarray:

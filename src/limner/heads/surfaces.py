@@ -44,18 +44,43 @@ CLOTH = Material(_wrap(0.3, 0.3, 0.3), 0.0, 0)
 
 
 @dataclass(frozen=True)
-class Hits:
-    """Where a surface of `mesh` is hit, k times: triangle (k,) of the mesh, barycentric weights (3, k).
+class Spread:
+    """How large a surface of `mesh` is in the picture: its triangles (t,) that face it, over `areas` (t,) samples."""
 
-    spread: triangles (t,) of the mesh as they lie in the picture, each over `areas` (t,) samples: how close together
-    texels come.
-    """
+    mesh: Mesh
+    triangles: np.ndarray
+    areas: np.ndarray
+
+    def texels_per_sample(self, shape: tuple[int, ...], uv: np.ndarray | None = None) -> float:
+        """How many texels of a texture of (height, width) one sample's side spans; `uv` (2, v) per vertex, if not the
+        mesh's own.
+        """
+        texture_areas = self._texture_area if uv is None else _area_within(uv, self.mesh.triangles, self.triangles)
+        return math.sqrt(texture_areas / self._area * shape[0] * shape[1])
+
+    @cached_property
+    def _area(self) -> float:
+        return max(float(self.areas.sum()), 1e-9)
+
+    @cached_property
+    def _texture_area(self) -> float:
+        return float(self.mesh.texture_areas.take(self.triangles).sum())
+
+
+def _area_within(uv: np.ndarray, triangles: np.ndarray, chosen: np.ndarray) -> float:
+    """Area in a texture of side 1 of the `chosen` ones (t,) of `triangles` (3, f) between points uv (2, v)."""
+    u, v = (axis.take(triangles.take(chosen, 1)) for axis in uv)
+    return float(np.abs((u[1] - u[0]) * (v[2] - v[0]) - (u[2] - u[0]) * (v[1] - v[0])).sum()) / 2
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Where a surface of `mesh` is hit, k times: triangle (k,) of the mesh, barycentric weights (3, k)."""
 
     mesh: Mesh
     triangle: np.ndarray
     weights: np.ndarray
-    spread: np.ndarray
-    areas: np.ndarray
+    spread: Spread
 
     def __len__(self) -> int:
         return len(self.triangle)
@@ -74,15 +99,12 @@ class Hits:
         """Vertex `values` (c, v) at the hits, (c, k)."""
         return blend(values, self.corners, self.weights)
 
-    def texels_per_sample(self, shape: tuple[int, ...], uv: np.ndarray | None = None) -> float:
-        """How many texels of a texture of (height, width) one sample's side spans; `uv` (2, v) per vertex, if not the
-        mesh's own.
-        """
-        triangles, uv = (self.mesh.texture_triangles, self.mesh.uv) if uv is None else (self.mesh.triangles, uv)
-        u, v = (axis.take(triangles.take(self.spread, 1)) for axis in uv)
-        texture_areas = np.abs((u[1] - u[0]) * (v[2] - v[0]) - (u[2] - u[0]) * (v[1] - v[0]))
-        samples = float(self.areas.sum())
-        return math.sqrt(float(texture_areas.sum()) * shape[0] * shape[1] / samples) if samples > 0 else 1.0
+    def select(self, chosen: np.ndarray) -> Hits:
+        """The hits at an index array."""
+        hits = Hits(self.mesh, self.triangle.take(chosen), self.weights.take(chosen, 1), self.spread)
+        if "uv" in self.__dict__:
+            hits.__dict__["uv"] = self.uv.take(chosen, 1)
+        return hits
 
 
 @dataclass(frozen=True)
@@ -108,7 +130,7 @@ class Detail:
 
     def read(self, hits: Hits) -> np.ndarray:
         """The factor (1, k) at the hits."""
-        plane = level(self.plane, hits.texels_per_sample(self.plane.shape[1:], self.uv))
+        plane = level(self.plane, hits.spread.texels_per_sample(self.plane.shape[1:], self.uv))
         return Texels.at(hits.interpolate(self.uv), plane.shape[1:]).read(plane)
 
 
@@ -150,7 +172,7 @@ class Surface:
         if not self.textures:
             return self.tint
         size = self.textures[0][1].shape[1:]
-        texels_per_sample = hits.texels_per_sample(size)
+        texels_per_sample = hits.spread.texels_per_sample(size)
         if len(self.textures) == 1:
             ((share, planes),) = self.textures
             planes, tint = level(planes, texels_per_sample), self.tint * share
@@ -162,7 +184,7 @@ class Surface:
         """Opacity (k,) at the hits."""
         if self.opacity is None:
             return np.ones(len(hits), np.float32)
-        opacity = level(self.opacity, hits.texels_per_sample(self.opacity.shape))
+        opacity = level(self.opacity, hits.spread.texels_per_sample(self.opacity.shape))
         return Texels.at(hits.uv, opacity.shape).read(opacity[None])[0]
 
 
@@ -191,14 +213,21 @@ class Lamp:
         """Lighting (4, v) of vertices with unit `normals` (3, v) that the key light reaches by shares `lit` (v,), under
         shares `openness` (v,) of the sky.
         """
-        cosine = dot(normals, self.direction)
         lighting = np.empty((4, normals.shape[1]), np.float32)
-        diffuse = np.maximum((cosine + material.wrap) * (1 / (1 + material.wrap)), np.float32(0)) * lit
-        sky = openness * (np.float32(0.8) + np.float32(0.2) * normals[1])
-        lighting[:3] = (self.key * diffuse + self.ambient * sky) * np.float32(material.gain)
+        cosine, sky = dot(normals, self.direction), normals[1] * np.float32(0.2)
+        sky += np.float32(0.8)
+        sky *= openness
+        for row, wrap, key, ambient in zip(lighting, material.wrap, self.key, self.ambient, strict=False):
+            scale = key[0] * np.float32(material.gain) / (1 + wrap[0])
+            np.add(cosine, wrap[0], out=row)
+            np.maximum(row, 0, out=row)
+            row *= lit
+            row *= scale
+            row += sky * (ambient[0] * np.float32(material.gain))
         halfway = normalised((self.direction + self.view)[:, None])[:, 0]
-        highlight = np.maximum(dot(normals, halfway), np.float32(0))
+        highlight = np.maximum(dot(normals, halfway), 0, out=lighting[3])
         for _ in range(material.gloss_doublings):
             highlight *= highlight
-        lighting[3] = np.float32(material.gloss) * highlight * lit
+        highlight *= lit
+        highlight *= np.float32(material.gloss)
         return lighting
