@@ -30,8 +30,8 @@ REGIONS = {
     "full": ("moustache", "beard"),
 }
 SIDEBURNS_SHARE = 0.3  # of the men with neither beard nor stubble
-HEIGHTS = (0.012, 0.028, 0.044, 0.058)  # decimetres of the shells above the skin
-DENSITIES = (1.1, 0.75, 0.3, -0.15)  # standard deviations of the noise that are hair, shell by shell
+HEIGHTS = (0.014, 0.034, 0.055)  # decimetres of the shells above the skin
+DENSITIES = (1.1, 0.6, -0.05)  # standard deviations of the noise that are hair, shell by shell
 DROOP = 0.5  # how much hairs hang down, against how far they stand out
 
 
