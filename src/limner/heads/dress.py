@@ -31,7 +31,7 @@ from limner.heads.wardrobe import garment
 LASH_COLOUR = np.full((3, 1), 0.004, np.float32)
 WHITE = np.ones((3, 1), np.float32)
 THROUGH_HAIR = 0.35  # share of the light that strands let through to those behind them
-SHEEN, GLINT = 0.22, 0.03  # strength of the band of light across strands: in the hair's colour, and white
+SHEEN, GLINT = 0.22, 0.04  # strength of the band of light across strands: in the hair's colour, and white
 FRINGE_OPENNESS = np.float32(0.85)
 HIGH_ABOVE_EYES = 0.95  # decimetres above the eyes that hair and hats may be cut off from
 UPPER_MARGIN = 0.012  # share of the picture's side that stays free above them

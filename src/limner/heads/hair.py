@@ -23,17 +23,18 @@ FACE_FRONT = (0.5, 0.9)  # decimetres: hair further back than this is not a frin
 SWEPT_HEIGHT, SWEPT_SLOPE = 0.05, 0.55  # decimetres that hair combed off the forehead stands above it, and its rise
 HAIR_CENTRE = np.array([[0.0], [7.5], [0.45]], np.float32)
 SHEEN_DOUBLINGS = 4
-WAVE_LENGTH, WAVE_DEPTH, WAVE_SHADE = 0.50, 0.055, 0.42  # decimetres, decimetres, share of the colour
+WAVE_LENGTH, WAVE_DEPTH = 0.54, 0.075  # decimetres
+WAVE_SHADE, WAVE_GLOSS = 0.55, 1.3  # how much crests and troughs differ from the mean in colour and in sheen
 WAVES_FROM = 8.25  # decimetres: hair is smooth above this
 BAND_FRONT, BAND_BACK = 7.86, 7.62  # decimetres: hats sit on the head from here up
-PRESSED_HEIGHT = 0.0  # decimetres that hair in a hat stands above the skull
-RECEDED = 0.15  # share of the way from hairline to crown that a receding hairline has moved, and at the temples more
+PRESSED_HEIGHT = -0.09  # decimetres that hair in a hat stands above the skull: out of sight
+RECEDED = 0.19  # share of the way from hairline to crown that a receding hairline has moved, and at the temples more
 
 
 @dataclass(frozen=True)
 class Hair:
     """Hair ready to wear: unit normals and tangents along its strands (3, v) on the average head, the relief
-    (1, h, w) that its colour is multiplied by, and its opacity (h, w).
+    (1, h, w) that its colour is multiplied by, its opacity (h, w), and how strongly (v,) it shines.
     """
 
     part: Part
@@ -41,6 +42,7 @@ class Hair:
     tangents: np.ndarray
     relief: np.ndarray
     opacity: np.ndarray
+    gloss: np.ndarray
 
     def sheen(self, lamp: Lamp) -> np.ndarray:
         """The band of light (v,) that strands show where they lie across the direction halfway from lamp to eye."""
@@ -49,7 +51,7 @@ class Hair:
         band = np.maximum(1 - along * along, np.float32(0))
         for _ in range(SHEEN_DOUBLINGS):
             band *= band
-        return band * np.maximum(dot(self.normals, halfway), np.float32(0))
+        return self.gloss * band * np.maximum(dot(self.normals, halfway), np.float32(0))
 
 
 @lru_cache(maxsize=96)
@@ -61,7 +63,9 @@ def cut_hair(name: str, cut: Cut, under_hat: bool) -> Hair:
     if cut.receding:
         placed = _recede(placed)
     relief, tangents = _combed(name)
+    gloss = np.ones(start.shape[1], np.float32)
     if cut.waves:
+        gloss = _wave_gloss(start)
         relief = relief * _wave_shading(name)
         placed = _wave(placed)
     kept = (placed[1][part.mesh.triangles] > LOWEST_SHOWN).any(0)
@@ -73,7 +77,7 @@ def cut_hair(name: str, cut: Cut, under_hat: bool) -> Hair:
     normals = _rounded(placed, vertex_normals(placed, moved.mesh.triangles))
     opacity = load_pack().textures[name].opacity
     assert opacity is not None  # every hair texture has one
-    return Hair(moved, normals, tangents, relief, opacity)
+    return Hair(moved, normals, tangents, relief, opacity, gloss)
 
 
 @lru_cache(maxsize=1)
@@ -92,7 +96,7 @@ def fringe() -> Hair:
     normals = _rounded(points, vertex_normals(points, part.mesh.triangles))
     tangents = np.gradient(points.reshape(3, rows, columns), axis=1).reshape(3, -1).astype(np.float32)
     relief, opacity = _fringe_texture()
-    return Hair(part, normals, normalised(tangents), relief, opacity)
+    return Hair(part, normals, normalised(tangents), relief, opacity, np.ones(points.shape[1], np.float32))
 
 
 def _fringe_texture() -> tuple[np.ndarray, np.ndarray]:
@@ -152,7 +156,7 @@ def _recede(placed: np.ndarray) -> np.ndarray:
     azimuth = np.abs(np.arctan2(sideways[0], sideways[2] + 1e-6))
     front = 1 - _smooth(azimuth, 0.9, 1.5)
     temples = np.exp(-np.square((azimuth - 0.62) / 0.3))
-    angle = np.arccos(upward) * (1 - (RECEDED + 0.12 * temples) * front)
+    angle = np.arccos(upward) * (1 - (RECEDED + 0.16 * temples) * front)
     turned = crown * np.cos(angle) + normalised(sideways) * np.sin(angle)
     flat = np.minimum(height, np.float32(0.10))
     return from_skull(turned.astype(np.float32), height + (flat - height) * front)
@@ -172,6 +176,12 @@ def _wave(placed: np.ndarray) -> np.ndarray:
     beside = np.stack([outwards[2], np.zeros_like(phase), -outwards[0]])
     moved = placed + outwards * (depth * np.sin(phase)) + beside * (depth * np.cos(phase))
     return np.asarray(moved, np.float32)
+
+
+def _wave_gloss(placed: np.ndarray) -> np.ndarray:
+    """How strongly (v,) waves shine: crests more than troughs, so that they show in black hair too."""
+    strength = _smooth(WAVES_FROM - placed[1], -0.1, 0.5)
+    return np.maximum(1 + WAVE_GLOSS * strength * np.sin(_wave_phase(placed)), 0).astype(np.float32)
 
 
 @lru_cache(maxsize=16)

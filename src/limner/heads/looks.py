@@ -19,18 +19,18 @@ HAIR_COLOURS = {
     "Red_Hair": (0.56, 0.25, 0.115),
     "Gray_Hair": (0.53, 0.525, 0.52),
 }
-MALE_HAIR = {"short01": 0.22, "short02": 0.22, "short03": 0.18, "short04": 0.20, "bald": 0.13, "long01": 0.03}
-FEMALE_HAIR = {"bob01": 0.10, "bob02": 0.26, "long01": 0.26, "ponytail01": 0.14, "Braid01": 0.08, "short03": 0.05}
+MALE_HAIR = {"short01": 0.22, "short02": 0.22, "short03": 0.18, "short04": 0.20, "bald": 0.13, "long01": 0.08}
+FEMALE_HAIR = {"bob01": 0.16, "bob02": 0.26, "long01": 0.30, "ponytail01": 0.11, "Braid01": 0.07, "short03": 0.05}
 LONG_HAIR = ("bob01", "bob02", "long01", "ponytail01", "Braid01")
 HAT_HAIR = {True: ("short01", "short02", "short04"), False: ("long01", "bob02", "ponytail01")}
 BUSHY_BROWS = ("brow:03", "brow:08", "brow:09", "brow:12")
-THIN_BROWS = ("brow:01", "brow:04", "brow:05", "brow:07", "brow:10", "brow:11")
+THIN_BROWS = ("brow:01", "brow:04", "brow:05", "brow:06", "brow:07", "brow:11")
 BUSHY_SHARE = {True: 0.45, False: 0.15}
 HAT_SHARE = 0.12
 HATS = ("hat:fedora", "hat:knitted", "hat:visor")
 FRINGE_HAIR = ("bob01", "bob02", "long01", "ponytail01", "Braid01", "short02", "short03")
 FRINGE_SHARE = {True: 0.35, False: 0.42}
-WAVY_HAIR = ("bob01", "bob02", "long01", "short01", "short02", "short03")
+WAVY_HAIR = ("bob01", "bob02", "long01")
 WAVY_SHARE = 0.5
 RECEDING_HAIR = ("short01", "short02", "short03", "short04")
 RECEDING_SHARE, YOUNG_RECEDING_SHARE = 0.65, 0.12
