@@ -19,6 +19,7 @@ from limner.cli import main
 from limner.explore.pictures import read_provenance
 from limner.metrics.card import Card, read_card
 from limner.metrics.evaluate import evaluate_model
+from limner.metrics.extractors.probe import ProbeExtractor
 from limner.metrics.probe.lessons import open_lessons
 from limner.metrics.probe.verb import train_probe
 from limner.metrics.statistics import read_statistics
@@ -144,6 +145,10 @@ def test_a_probe_of_another_dataset_or_size_is_passed_over_and_said(capsys, labe
     assert code == 0, err
     assert "trained on another dataset" in " ".join(err.split())
     assert "copy_rate" not in out, "of a model that was not trained on it"
+    (changed / "probe.safetensors").write_bytes(b"no probe")
+    code, out, err = run(capsys, "evaluate", trained, "--count", "20", "--data", changed)
+    assert (code, "not a readable probe" in " ".join(err.split())) == (0, True), err
+    assert "swd_20" in out
 
 
 @pytest.mark.parametrize(
@@ -173,7 +178,7 @@ def test_statistics_of_a_dataset_are_a_reference(capsys, conditional: Path, labe
     code, out, err = run(capsys, "data", "statistics", labelled, file, "--count", "60")
     assert code == 0, err
     assert "probe, 60 images of train at 16²" in out
-    assert len(read_statistics(file).mean) == 256
+    assert len(read_statistics(file).mean) == ProbeExtractor.width
     code, out, err = run(capsys, "evaluate", conditional, "--count", "60", "--reference", file)
     assert code == 0, err
     by_file = cards_of(conditional)["fd_probe_60"]

@@ -139,7 +139,10 @@ def own_probe(dataset: Dataset, resolution: int, device: str) -> tuple[ProbeExtr
     path = dataset.folder / FILE_NAME
     if not path.exists():
         return None, f"{path}: no probe; train one with `limner data probe {dataset.folder}`"
-    probe = ProbeExtractor(path, device)
+    try:
+        probe = ProbeExtractor(path, device)
+    except LimnerError as error:  # of another version, or damaged: other metrics can be measured all the same
+        return None, str(error)
     if probe.record.dataset_sha256 != dataset.manifest_hash:
         return None, f"{path}: trained on another dataset; train it again with `limner data probe {dataset.folder}`"
     if resolution % probe.record.resolution:
