@@ -20,43 +20,72 @@ FACE_FOLLOWED = 0.5  # share of the face's sideways motion, as the head turns, t
 REFERENCE_HEAD_HEIGHT = 2.3542  # decimetres, crown to chin
 
 
-@dataclass(frozen=True)
-class Fans:
-    """Which triangles meet at each vertex: `faces` lists them vertex by vertex, each list beginning at `starts`."""
+def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """Unit normals (3, n) of a surface, each the area-weighted mean of its triangles' (outward)."""
+    corners = [vertices.take(corner, 1) for corner in triangles]
+    faces = cross(corners[1] - corners[0], corners[2] - corners[0])
+    normals = [sum(np.bincount(corner, component, vertices.shape[1]) for corner in triangles) for component in faces]
+    return normalised(np.stack(normals).astype(np.float32))
 
-    vertices: np.ndarray
-    faces: np.ndarray
-    starts: np.ndarray
+
+@dataclass(frozen=True)
+class Rings:
+    """Four of the neighbours of each vertex (4, n), evenly spread around it: the direction that their quadrangle faces
+    is nearly the vertex's normal, and is worked out in a quarter of the time.
+    """
+
+    neighbours: np.ndarray
 
     @classmethod
-    def of(cls, triangles: np.ndarray) -> Fans:
-        """The fans of triangles (3, f)."""
-        owners = triangles.ravel()
-        order = np.argsort(owners, kind="stable")
-        vertices, starts = np.unique(owners[order], return_index=True)
-        return cls(vertices, order % triangles.shape[1], starts)
+    def of(cls, vertices: np.ndarray, triangles: np.ndarray) -> Rings:
+        """The rings in triangles (3, f): such quadrangles as face most nearly along the normals of `vertices` (3, n).
+
+        A vertex of no triangle has normal 0.
+        """
+        rings = _rings(triangles, vertices.shape[1])
+        exact = vertex_normals(vertices, triangles)
+        best, best_cosine = np.zeros((4, len(rings)), np.intp), np.full(len(rings), np.float32(-2))
+        for turn in range(max(len(ring) for ring in rings)):
+            corners = [
+                [ring[((4 * turn + 2 + quarter * len(ring)) // 4) % len(ring)] for ring in rings]
+                for quarter in range(4)
+            ]
+            cosine = dot(cls(np.array(corners)).normals(vertices), exact)
+            better = cosine > best_cosine
+            best[:, better], best_cosine[better] = np.array(corners)[:, better], cosine[better]
+        return cls(best)
+
+    def normals(self, vertices: np.ndarray) -> np.ndarray:
+        """Unit normals (3, n) at `vertices` (3, n)."""
+        first, second, third, fourth = (vertices.take(neighbour, 1) for neighbour in self.neighbours)
+        return normalised(cross(third - first, fourth - second))
 
 
-def vertex_normals(vertices: np.ndarray, triangles: np.ndarray, fans: Fans | None = None) -> np.ndarray:
-    """Unit normals (3, n) of a surface, each the area-weighted mean of its triangles' (outward).
+def _rings(triangles: np.ndarray, count: int) -> list[list[int]]:
+    """The neighbours of each vertex in their order around it, and the vertex itself where the surface ends there."""
+    following: list[dict[int, int]] = [{} for _ in range(count)]
+    for first, second, third in triangles.T.tolist():
+        for vertex, near, far in ((first, second, third), (second, third, first), (third, first, second)):
+            following[vertex][near] = far
+    return [_walk(vertex, links) for vertex, links in enumerate(following)]
 
-    `fans` of the triangles, where they are at hand, save time.
-    """
-    fans = fans or Fans.of(triangles)
-    corners = [vertices.take(corner, 1) for corner in triangles]
-    edge_a, edge_b = corners[1] - corners[0], corners[2] - corners[0]
-    faces = np.stack(
-        [
-            edge_a[1] * edge_b[2] - edge_a[2] * edge_b[1],
-            edge_a[2] * edge_b[0] - edge_a[0] * edge_b[2],
-            edge_a[0] * edge_b[1] - edge_a[1] * edge_b[0],
-        ]
-    )
-    normals = np.zeros_like(vertices)
-    if triangles.size:
-        sums = np.add.reduceat(faces.take(fans.faces, 1), fans.starts, axis=1)
-        normals[:, fans.vertices] = normalised(sums)
-    return normals
+
+def _walk(vertex: int, links: dict[int, int]) -> list[int]:
+    """The ring of a vertex, each of whose neighbours leads to the next by `links`."""
+    starts = links.keys() - links.values()
+    ring = [min(starts or links, default=vertex)]
+    while (after := links.get(ring[-1], ring[0])) != ring[0] and len(ring) <= len(links):
+        ring.append(after)
+    return [vertex, *ring] if starts else ring
+
+
+def cross(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Cross products (3, n) of the columns of (3, n) and (3, n)."""
+    product = np.empty_like(first)
+    for row, (after, before) in enumerate(((1, 2), (2, 0), (0, 1))):
+        np.multiply(first[after], second[before], out=product[row])
+        product[row] -= first[before] * second[after]
+    return product
 
 
 def normalised(vectors: np.ndarray) -> np.ndarray:

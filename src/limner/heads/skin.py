@@ -10,13 +10,12 @@ from limner.heads.ageing import grain, wrinkles
 from limner.heads.complexion import complexion_tint
 from limner.heads.face_map import face_uv, lips
 from limner.heads.facial_hair import REGIONS, hair_on_map, hair_on_vertices, shells
-from limner.heads.geometry import vertex_normals
 from limner.heads.make_up import lip_gloss, make_up_tint
 from limner.heads.pack import load_pack
 from limner.heads.person import Person
 from limner.heads.sitter import Sitter
 from limner.heads.surfaces import HAIR, SKIN, Detail, Surface, linear
-from limner.heads.wardrobe import shown_skin, skin_fans
+from limner.heads.wardrobe import shown_skin, skin_rings
 
 DARKEST_CREASE = 0.2  # least share of the sky's light: mouth and nostrils are deep red, not black
 CONTRAST = 0.75  # exponent that evens out the blotches of the pack's skins
@@ -31,7 +30,7 @@ def skin_surface(sitter: Sitter) -> Surface:
     person, mesh = sitter.person, shown_skin()
     textures = tuple((np.full((3, 1), share, np.float32), _evened_out(name)) for name, share in person.complexion.skins)
     openness = np.maximum(sitter.openness, np.float32(DARKEST_CREASE))
-    normals = vertex_normals(sitter.head, mesh.triangles, skin_fans())
+    normals = skin_rings().normals(sitter.head)
     lighting = sitter.lamp.fall_on(normals, sitter.lit, openness, SKIN)
     lighting[:3] *= _painted(person)
     lighting[3] *= lip_gloss(person.make_up)

@@ -11,7 +11,7 @@ import numpy as np
 from limner.heads.fitting import LOWEST_SHOWN, keep
 from limner.heads.fitting import average_head as average_head
 from limner.heads.fitting import shown_skin as shown_skin
-from limner.heads.geometry import Fans, vertex_normals
+from limner.heads.geometry import Rings, vertex_normals
 from limner.heads.hair import cut_hair
 from limner.heads.hats import hat
 from limner.heads.looks import Cut
@@ -29,9 +29,9 @@ class Garment:
 
 
 @lru_cache(maxsize=1)
-def skin_fans() -> Fans:
-    """The fans of `shown_skin`."""
-    return Fans.of(shown_skin().triangles)
+def skin_rings() -> Rings:
+    """The rings of `shown_skin`."""
+    return Rings.of(average_head(), shown_skin().triangles)
 
 
 @lru_cache(maxsize=64)
