@@ -116,22 +116,21 @@ def _streaks(field: np.ndarray, smoothings: int, seed: int) -> np.ndarray:
     noise = np.random.default_rng(seed).standard_normal((SIDE, SIDE)).astype(np.float32)
     for _ in range(smoothings):
         noise = spread(noise)
-    total = noise.copy()
+    total, flat = noise.copy(), noise.ravel()
+    strides = 2 * field.repeat(SIDE // FIELD_SIDE, 1).repeat(SIDE // FIELD_SIDE, 2)
+    across, down = strides.reshape(2, -1)
     start_row, start_column = np.mgrid[:SIDE, :SIDE].astype(np.float32)
     for sense in (1.0, -1.0):
-        row, column, step = start_row, start_column, np.float32(2 * sense) * _look_up(field, start_row, start_column)
+        row, column = start_row, start_column
+        right, low = np.float32(sense) * strides
         for _ in range(STREAK_STEPS):
-            row, column = row + step[1], column + step[0]
-            ahead = _look_up(field, row, column)
-            step = ahead * np.where((ahead * step).sum(0) < 0, np.float32(-2), np.float32(2))
-            total += noise[row.astype(np.int32) % SIDE, column.astype(np.int32) % SIDE]
+            row, column = row + low, column + right
+            place = np.clip(row, 0, SIDE - 1).astype(np.int32) * SIDE + np.clip(column, 0, SIDE - 1).astype(np.int32)
+            total += flat.take(place)
+            ahead_right, ahead_low = across.take(place), down.take(place)
+            turn = np.where(ahead_right * right + ahead_low * low < 0, np.float32(-1), np.float32(1))
+            right, low = ahead_right * turn, ahead_low * turn
     return (total - total.mean()) / total.std()
-
-
-def _look_up(field: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    scale = np.float32(FIELD_SIDE / SIDE)
-    limit = FIELD_SIDE - 1
-    return field[:, np.clip(row * scale, 0, limit).astype(np.int32), np.clip(column * scale, 0, limit).astype(np.int32)]
 
 
 def _tangents(field: np.ndarray, vertices: np.ndarray, mesh: Mesh) -> np.ndarray:
