@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from limner.metrics.copies import nearest_images
 from limner.metrics.frechet import frechet_distance, frechet_distance_of_features
 from limner.metrics.kernel import kernel_distance
 from limner.metrics.moments import Moments
@@ -77,7 +78,29 @@ def costs() -> list[dict[str, object]]:
             start = time.process_time()
             function()
             rows.append({"what": name, "count": count, "CPU s": round(time.process_time() - start, 2)})
-    return rows
+    return [*rows, copy_cost()]
+
+
+class Noise:
+    """Stands for a dataset of 32²."""
+
+    def __init__(self, count: int) -> None:
+        self._images = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+
+    def indices(self, split: str) -> np.ndarray:
+        return np.arange(len(self._images))
+
+    def read(self, resolution: int, indices: np.ndarray) -> np.ndarray:
+        return self._images[indices]
+
+
+def copy_cost(fakes: int = 1000, training: int = 4000) -> dict[str, object]:
+    """CPU seconds of the search for the nearest training image, mirrored ones too."""
+    dataset, images = Noise(training), torch.from_numpy(Noise(training + fakes)._images[training:])
+    start = time.process_time()
+    nearest_images(images, dataset, dataset.indices("train"))
+    taken = round(time.process_time() - start, 2)
+    return {"what": f"nearest of {training:,} training images", "count": fakes, "CPU s": taken}
 
 
 def measure(features: Tensor | None = None) -> dict[str, Any]:
