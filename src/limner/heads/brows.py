@@ -13,8 +13,8 @@ from limner.heads.surfaces import HAIR, Surface, linear
 from limner.heads.wardrobe import garment
 
 STRETCH = {"brow:09": 1.05, "brow:12": 1.3, "brow:03": 1.6, "brow:08": 1.6}  # of their height, where they are bushy
-BUSHY_DARKNESS, THIN_DARKNESS = 0.25, 0.75  # against hair, in sRGB
-BUSHY_DENSITY, THIN_DENSITY = 4.0, 0.8  # layers of the texture's hairs
+BUSHY_DARKNESS, THIN_DARKNESS = 0.38, 0.75  # against hair, in sRGB
+BUSHY_DENSITY, THIN_DENSITY = 3.0, 0.8  # layers of the texture's hairs
 
 
 def brow_surface(sitter: Sitter) -> Surface:

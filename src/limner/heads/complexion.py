@@ -13,12 +13,12 @@ from limner.heads.pack import load_pack
 
 TONES = {"african": (0.44, 0.29, 0.22), "asian": (0.775, 0.575, 0.44), "caucasian": (0.785, 0.57, 0.46)}  # sRGB
 LIGHTNESS = {"african": (0.62, 1.25), "asian": (0.86, 1.01), "caucasian": (0.90, 1.01)}  # factors on TONES
-PALE_TONE = (0.85, 0.72, 0.66)
+PALE_TONE = (0.87, 0.71, 0.63)
 PALE_SHARE = 0.24  # of those whose origins allow it
 ROSY_SHARE = 0.18
 BAGS_SHARE = {True: 0.18, False: 0.45}  # by `Identity.young`
 SMALLEST_SHARE = 0.15  # of an origin whose skin is mixed in
-FLUSH = (1.05, 0.42, 0.46)  # linear factors at the middle of a rosy cheek
+FLUSH = (1.04, 0.56, 0.58)  # linear factors at the middle of a rosy cheek
 TIRED = (0.42, 0.33, 0.40)  # … and under a tired eye
 
 

@@ -41,36 +41,15 @@ class PlainFeature:
 
 
 PLAIN_FEATURES = {
-    "Big_Nose": PlainFeature(
-        0.35,
-        {
-            "nose/nose-scale-horiz-incr": 0.68,
-            "nose/nose-scale-vert-incr": 0.28,
-            "nose/nose-scale-depth-incr": 0.50,
-            "nose/nose-width1-incr": 0.20,
-            "nose/nose-width2-incr": 0.40,
-            "nose/nose-width3-incr": 0.60,
-            "nose/nose-volume-incr": 0.55,
-            "nose/nose-flaring-incr": 0.30,
-            "nose/nose-point-width-incr": 0.45,
-        },
-        {
-            "nose/nose-scale-horiz-decr": 0.45,
-            "nose/nose-scale-vert-decr": 0.20,
-            "nose/nose-scale-depth-decr": 0.20,
-            "nose/nose-width3-decr": 0.40,
-            "nose/nose-volume-decr": 0.30,
-        },
-    ),
     "Big_Lips": PlainFeature(
         0.35,
         {
-            "mouth/mouth-upperlip-volume-incr": 0.42,
-            "mouth/mouth-lowerlip-volume-incr": 0.42,
-            "mouth/mouth-upperlip-height-incr": 0.75,
-            "mouth/mouth-lowerlip-height-incr": 0.75,
-            "mouth/mouth-scale-vert-incr": 0.45,
-            "mouth/mouth-scale-horiz-incr": 0.22,
+            "mouth/mouth-upperlip-volume-incr": 0.36,
+            "mouth/mouth-lowerlip-volume-incr": 0.36,
+            "mouth/mouth-upperlip-height-incr": 0.60,
+            "mouth/mouth-lowerlip-height-incr": 0.60,
+            "mouth/mouth-scale-vert-incr": 0.36,
+            "mouth/mouth-scale-horiz-incr": 0.16,
         },
         {
             "mouth/mouth-upperlip-volume-decr": 0.32,

@@ -14,9 +14,9 @@ from limner.heads.pack import load_pack
 
 HEAVY_SHARE = {True: 0.46, False: 0.26}  # of the women, by `Identity.young`
 LIPSTICK_SHARE = 0.22  # of the women, who wear lipstick and nothing else
-LIPSTICKS = ((0.64, 0.10, 0.13), (0.56, 0.08, 0.18), (0.68, 0.20, 0.19), (0.50, 0.09, 0.13), (0.64, 0.22, 0.27))  # sRGB
+LIPSTICKS = ((0.66, 0.19, 0.20), (0.58, 0.16, 0.24), (0.70, 0.27, 0.25), (0.52, 0.16, 0.19), (0.66, 0.28, 0.32))  # sRGB
 SHADOWS = ((0.40, 0.28, 0.30), (0.30, 0.30, 0.42), (0.38, 0.28, 0.18), (0.28, 0.22, 0.30), (0.22, 0.32, 0.36))
-SHADOW = 0.75  # share of the skin that eye shadow hides
+SHADOW = 0.62  # share of the skin that eye shadow hides
 NATURAL = (0.98, 0.78, 0.80)  # linear factors that make bare lips stand out from the skin
 LINE = 0.10  # linear factor of a line around the eyes
 ROUGE = (1.03, 0.85, 0.86)

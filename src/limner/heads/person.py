@@ -25,7 +25,6 @@ ATTRIBUTE_NAMES = (
     "Bald",
     "Bangs",
     "Big_Lips",
-    "Big_Nose",
     "Black_Hair",
     "Blond_Hair",
     "Brown_Hair",
