@@ -90,7 +90,7 @@ def _framing(sitter: Sitter, surfaces: list[Surface], shot: Shot) -> tuple[np.nd
     eye_centre = sitter.head[:, sitter.pack.parts["eyes"].anchors.ravel()].mean(1)
     height = float(sitter.scale[1] * REFERENCE_HEAD_HEIGHT)
     high = np.float32(eye_centre[1] + HIGH_ABOVE_EYES * sitter.scale[1])
-    tops = np.concatenate([surface.vertices[:, surface.vertices[1] > high] for surface in surfaces], 1)
+    tops = np.concatenate([s.vertices.take(np.flatnonzero(s.vertices[1] > high), 1) for s in surfaces], 1)
     if not tops.size:
         return eye_centre, height
     missing = UPPER_MARGIN - float(aim_camera(shot, eye_centre, height, 1).project(tops)[1].min())

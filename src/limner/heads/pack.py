@@ -42,6 +42,11 @@ class Mesh:
     texture_triangles: np.ndarray
     uv: np.ndarray
 
+    def keep(self, kept: np.ndarray) -> Mesh:
+        """The mesh with the triangles at an index or truth array only."""
+        triangles, texture_triangles = (corners[:, kept] for corners in (self.triangles, self.texture_triangles))
+        return Mesh(np.ascontiguousarray(triangles), np.ascontiguousarray(texture_triangles), self.uv)
+
     @cached_property
     def texture_areas(self) -> np.ndarray:
         """Area (f,) of each triangle in a texture of side 1."""
@@ -62,7 +67,9 @@ class Part:
         """The part's vertices (3, v) on a head (3, n), `scale` (3,) from `Pack.scale`."""
         placed = self.offsets * scale[:, None]
         for anchor, weight in zip(self.anchors, self.weights, strict=True):
-            placed += head[:, anchor] * weight
+            carried = head.take(anchor, 1)
+            carried *= weight
+            placed += carried
         return placed
 
 

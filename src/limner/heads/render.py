@@ -119,7 +119,7 @@ def draw(person: Person, resolution: int, frame: float = 1.0) -> Drawing:
     shot = _mirrored(person.shot) if person.mirrored else person.shot
     outfit = dress(load_pack(), person, shot)
     camera = aim_camera(shot, outfit.eye_centre, outfit.head_height, samples, frame)
-    light = paint_backdrop(shot.backdrop, samples)
+    light = _enlarged(paint_backdrop(shot.backdrop, resolution), resolution)
     paint(light, outfit.surfaces, camera, samples)
     image = _develop(light, resolution)
     if person.mirrored:
@@ -137,6 +137,13 @@ def _mirrored(shot: Shot) -> Shot:
         light_direction=shot.light_direction * np.array([-1, 1, 1]),
         backdrop=shot.backdrop.mirrored(),
     )
+
+
+def _enlarged(light: np.ndarray, resolution: int) -> np.ndarray:
+    """Light (3, r²) of pixels as that of their samples (3, s²): what is out of focus needs no more."""
+    side = SAMPLES_PER_PIXEL_SIDE
+    pixels = light.reshape(3, resolution, 1, resolution, 1)
+    return np.broadcast_to(pixels, (3, resolution, side, resolution, side)).reshape(3, -1)
 
 
 def _develop(light: np.ndarray, resolution: int) -> np.ndarray:

@@ -6,14 +6,18 @@ what lies behind them. All are rasterised as one list of triangles: so small sur
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
 import numpy as np
 
 from limner.heads.geometry import Camera
-from limner.heads.raster import DepthBuffer, Fragments, rasterise
+from limner.heads.pack import Mesh
+from limner.heads.raster import DepthBuffer, Fragments, blend, rasterise
+from limner.heads.remember import Remembered
 from limner.heads.surfaces import Hits, Spread, Surface
+from limner.heads.textures import opacity_range
 
 # Hair covers a sample where its opacity exceeds the sample's own threshold; the four thresholds of a pixel average out
 # to the opacity, which needs no sorting of layers.
@@ -23,83 +27,127 @@ DECAL_BIAS = 0.05  # decimetres brows and lashes may lie behind the skin and sti
 
 def paint(light: np.ndarray, surfaces: list[Surface], camera: Camera, samples: int) -> None:
     """Put what the camera sees of `surfaces` into `light` (3, samples²)."""
-    layers = _rasterise(surfaces, camera, samples)
+    scene = Scene.of(surfaces, camera, samples)
     buffer = DepthBuffer(samples)
-    for layer in layers:
-        if not layer.surface.decal:
-            layer.compete(buffer)
-    seen = buffer.kept()
-    for layer in layers:
-        if not layer.surface.decal:
-            layer.fill(light, seen)
-    for layer in layers:
-        if layer.surface.decal:
-            layer.blend(light, buffer)
+    scene.compete(buffer)
+    for layer, hits, sample in scene.look(buffer.kept()):
+        _put(light, sample, layer.surface.shade(hits))
+    for layer, hits, sample in scene.look(scene.decals_in_front(buffer)):
+        behind = light.take(sample, 1)
+        _put(light, sample, behind + (layer.surface.shade(hits) - behind) * layer.surface.coverage(hits))
 
 
-@dataclass
+@dataclass(frozen=True)
 class Layer:
-    """A surface and its fragments, which are numbered from `start`; its triangles are numbered from `first_triangle`.
-
-    hits: the fragments as the surface sees them, once that is worked out.
+    """A surface, its triangles ordered: first those that cover all samples, then those that have holes. Its fragments
+    are numbered from `start` to `stop`, those with holes from `solid`; its triangles from `first_triangle`.
     """
 
     surface: Surface
-    fragments: Fragments
     start: int
+    solid: int
+    stop: int
     first_triangle: int
     spread: Spread
-    hits: Hits | None = None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Layers, decals last, and all their fragments; triangles (3, f) of all vertices, and their lighting (4, v)."""
+
+    layers: list[Layer]
+    fragments: Fragments
+    triangles: np.ndarray
+    lighting: np.ndarray
+
+    @classmethod
+    def of(cls, surfaces: list[Surface], camera: Camera, samples: int) -> Scene:
+        """The scene of surfaces in a picture of samples × samples."""
+        ordered = [_ordered(surface) for surface in sorted(surfaces, key=lambda surface: surface.decal)]
+        surfaces = [surface for surface, _ in ordered]
+        counts = [surface.mesh.triangles.shape[1] for surface in surfaces]
+        vertices = [0, *accumulate(surface.vertices.shape[1] for surface in surfaces)]
+        triangles = [surface.mesh.triangles + start for surface, start in zip(surfaces, vertices, strict=False)]
+        screen = camera.project(np.concatenate([surface.vertices for surface in surfaces], 1))
+        cull = np.repeat([surface.cull for surface in surfaces], counts)
+        fragments = rasterise(screen, np.concatenate(triangles, 1), samples, cull=cull)
+        return cls(
+            layers=_layers(ordered, fragments),
+            fragments=fragments,
+            triangles=np.concatenate(triangles, 1),
+            lighting=np.concatenate([surface.lighting for surface in surfaces], 1),
+        )
 
     def compete(self, buffer: DepthBuffer) -> None:
-        """Offer the fragments to the depth buffer; of a cut-out surface, keep only those in front and opaque."""
-        if self.surface.cut_out:
-            self.fragments = self.fragments.select(buffer.passes(self.fragments))
-            thresholds = _thresholds(self.fragments.sample, self.fragments.size)
-            hits = self._look(self.fragments)
-            opaque = np.flatnonzero(self.surface.coverage(hits) > thresholds)
-            self.fragments, self.hits = self.fragments.select(opaque), hits.select(opaque)
-        buffer.offer(self.fragments, np.arange(self.start, self.start + len(self.fragments)))
+        """Offer all fragments but the decals' to the depth buffer: of those with holes, the ones that are opaque."""
+        layers = [layer for layer in self.layers if not layer.surface.decal]
+        solid, partly = (
+            np.concatenate([np.arange(*range_of(layer)) for layer in layers])
+            for range_of in (lambda layer: (layer.start, layer.solid), lambda layer: (layer.solid, layer.stop))
+        )
+        buffer.offer(self.fragments.select(solid), solid)
+        partly = partly.take(buffer.passes(self.fragments.select(partly)))
+        opaque = [np.zeros(0, bool)]
+        for layer, hits, sample in self.look(partly, lit=False):
+            opaque.append(layer.surface.coverage(hits) > _thresholds(sample, self.fragments.size))
+        partly = partly.take(np.flatnonzero(np.concatenate(opaque)))
+        buffer.offer(self.fragments.select(partly), partly)
 
-    def fill(self, light: np.ndarray, seen: np.ndarray) -> None:
-        """Shade the fragments that are among those `seen` (ascending numbers) into `light`."""
-        first, last = np.searchsorted(seen, [self.start, self.start + len(self.fragments)])
-        if last > first:
-            chosen = seen[first:last] - self.start
-            hits = self.hits.select(chosen) if self.hits else self._look(self.fragments.select(chosen))
-            _put(light, self.fragments.sample.take(chosen), self.surface.shade(hits))
+    def decals_in_front(self, buffer: DepthBuffer) -> np.ndarray:
+        """The decals' fragments that show, ascending."""
+        start = min((layer.start for layer in self.layers if layer.surface.decal), default=len(self.fragments))
+        decals = self.fragments.select(slice(start, None))
+        return start + np.flatnonzero(decals.depth - np.float32(DECAL_BIAS) <= buffer.depths(decals.sample))
 
-    def blend(self, light: np.ndarray, buffer: DepthBuffer) -> None:
-        """Paint a decal over what lies behind it, by its opacity."""
-        in_front = self.fragments.depth - np.float32(DECAL_BIAS) <= buffer.depths(self.fragments.sample)
-        fragments = self.fragments.select(np.flatnonzero(in_front))
-        if len(fragments):
-            hits = self._look(fragments)
-            behind = light.take(fragments.sample, 1)
-            _put(light, fragments.sample, behind + (self.surface.shade(hits) - behind) * self.surface.coverage(hits))
+    def look(self, numbers: np.ndarray, *, lit: bool = True) -> Iterator[tuple[Layer, Hits, np.ndarray]]:
+        """The fragments of ascending `numbers` (k,) as the hits of each layer, with the samples they are at."""
+        fragments = self.fragments.select(numbers)
+        triangle, weights = fragments.triangle, fragments.weights
+        light = blend(self.lighting, self.triangles.take(triangle, 1), weights) if lit else None
+        bounds = np.searchsorted(numbers, [*(layer.start for layer in self.layers), len(self.fragments)]).tolist()
+        for layer, (first, last) in zip(self.layers, pairwise(bounds), strict=True):
+            own = slice(first, last)
+            if last > first:
+                of_layer = triangle[own] - layer.first_triangle
+                falling = None if light is None else light[:, own]
+                hits = Hits(layer.surface.mesh, of_layer, weights[:, own], layer.spread, falling)
+                yield layer, hits, fragments.sample[own]
 
-    def _look(self, fragments: Fragments) -> Hits:
-        triangle = fragments.triangle - self.first_triangle
-        return Hits(self.surface.mesh, triangle, fragments.weights, self.spread)
+
+def _ordered(surface: Surface) -> tuple[Surface, int]:
+    """The surface with the triangles that cover all samples first, and how many those are; those that cover none are
+    left out.
+    """
+    if surface.opacity is None or surface.decal:
+        return surface, surface.mesh.triangles.shape[1]
+    mesh, solid = _by_opacity(_order, surface.mesh, surface.opacity)
+    return replace(surface, mesh=mesh), solid
 
 
-def _rasterise(surfaces: list[Surface], camera: Camera, samples: int) -> list[Layer]:
-    """The layers of surfaces, those that are opaque first."""
-    surfaces = sorted(surfaces, key=lambda surface: surface.cut_out)
-    counts = [surface.mesh.triangles.shape[1] for surface in surfaces]
-    vertex_starts = accumulate((surface.vertices.shape[1] for surface in surfaces), initial=0)
-    triangles = [surface.mesh.triangles + start for surface, start in zip(surfaces, vertex_starts, strict=False)]
-    screen = camera.project(np.concatenate([surface.vertices for surface in surfaces], 1))
-    cull = np.repeat([surface.cull for surface in surfaces], counts)
-    fragments = rasterise(screen, np.concatenate(triangles, 1), samples, cull=cull)
-    boundaries = [*accumulate(counts, initial=0)]
-    facets = np.searchsorted(fragments.facets.index, boundaries).tolist()
-    starts = np.searchsorted(fragments.facet, facets).tolist()
+_by_opacity: Remembered[tuple[Mesh, int]] = Remembered()
+
+
+def _order(mesh: Mesh, opacity: np.ndarray) -> tuple[Mesh, int]:
+    least, most = opacity_range(mesh, opacity)
+    solid = least > COVERAGE_THRESHOLDS.max()
+    partly = ~solid & (most > COVERAGE_THRESHOLDS.min())
+    return mesh.keep(np.concatenate([np.flatnonzero(solid), np.flatnonzero(partly)])), int(solid.sum())
+
+
+def _layers(ordered: list[tuple[Surface, int]], fragments: Fragments) -> list[Layer]:
+    """The layers of surfaces, each with the number of its triangles that come first."""
+    stops = [*accumulate(surface.mesh.triangles.shape[1] for surface, _ in ordered)]
+    firsts = [0, *stops[:-1]]
+    boundaries = [[first, first + solid, stop] for first, stop, (_, solid) in zip(firsts, stops, ordered, strict=True)]
+    facets = np.searchsorted(fragments.facets.index, boundaries)
+    numbers = np.searchsorted(fragments.facet, facets)
     layers = []
-    for surface, ends, own, first in zip(surfaces, pairwise(starts), pairwise(facets), boundaries, strict=False):
-        seen = slice(*own)
+    for (surface, _), first, own, (start, solid, stop) in zip(
+        ordered, firsts, facets.tolist(), numbers.tolist(), strict=True
+    ):
+        seen = slice(own[0], own[2])
         spread = Spread(surface.mesh, fragments.facets.index[seen] - first, fragments.facets.areas[seen])
-        layers.append(Layer(surface, fragments.select(slice(*ends)), ends[0], first, spread))
+        layers.append(Layer(surface, start, solid, stop, first, spread))
     return layers
 
 

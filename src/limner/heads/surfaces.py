@@ -75,12 +75,15 @@ def _area_within(uv: np.ndarray, triangles: np.ndarray, chosen: np.ndarray) -> f
 
 @dataclass(frozen=True)
 class Hits:
-    """Where a surface of `mesh` is hit, k times: triangle (k,) of the mesh, barycentric weights (3, k)."""
+    """Where a surface of `mesh` is hit, k times: triangle (k,) of the mesh, barycentric weights (3, k), and the light
+    (4, k) that falls there, as `Surface.lighting` at the vertices, where it is asked for.
+    """
 
     mesh: Mesh
     triangle: np.ndarray
     weights: np.ndarray
     spread: Spread
+    light: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.triangle)
@@ -98,13 +101,6 @@ class Hits:
     def interpolate(self, values: np.ndarray) -> np.ndarray:
         """Vertex `values` (c, v) at the hits, (c, k)."""
         return blend(values, self.corners, self.weights)
-
-    def select(self, chosen: np.ndarray) -> Hits:
-        """The hits at an index array."""
-        hits = Hits(self.mesh, self.triangle.take(chosen), self.weights.take(chosen, 1), self.spread)
-        if "uv" in self.__dict__:
-            hits.__dict__["uv"] = self.uv.take(chosen, 1)
-        return hits
 
 
 @dataclass(frozen=True)
@@ -160,7 +156,7 @@ class Surface:
 
     def shade(self, hits: Hits) -> np.ndarray:
         """Linear light (3, k) that leaves the hits towards the camera."""
-        light = hits.interpolate(self.lighting)
+        light = hits.interpolate(self.lighting) if hits.light is None else hits.light
         colour = self._colour(hits)
         if self.detail is not None:
             colour = colour * self.detail.read(hits)

@@ -7,14 +7,17 @@ about as large as the picture's samples.
 from __future__ import annotations
 
 import math
-import weakref
 from dataclasses import dataclass
 
 import numpy as np
 
+from limner.heads.pack import Mesh
+from limner.heads.raster import rasterise
+from limner.heads.remember import Remembered
+
 _SMALLEST_SIDE = 4
 _SHARPNESS = 0.1  # 0.5 would choose the level nearest to one texel a sample; four samples make a pixel
-_pyramids: dict[int, tuple[weakref.ref[np.ndarray], tuple[np.ndarray, ...]]] = {}
+_smaller_levels: Remembered[tuple[np.ndarray, ...]] = Remembered()
 
 
 def level(planes: np.ndarray, texels_per_sample: float) -> np.ndarray:
@@ -22,21 +25,12 @@ def level(planes: np.ndarray, texels_per_sample: float) -> np.ndarray:
     halvings = int(math.log2(max(texels_per_sample, 1.0)) + _SHARPNESS)
     if halvings == 0:
         return planes
-    smaller = _halved_sizes(planes)
+    smaller = _smaller_levels(_halve, planes)
     return smaller[min(halvings, len(smaller)) - 1] if smaller else planes
 
 
-def _halved_sizes(planes: np.ndarray) -> tuple[np.ndarray, ...]:
-    """All smaller levels, kept for as long as `planes` themselves are."""
-    number = id(planes)
-    known = _pyramids.get(number)
-    if known is None or known[0]() is not planes:
-        gone = weakref.ref(planes, lambda _: _pyramids.pop(number, None))
-        known = _pyramids[number] = (gone, _halve(planes))
-    return known[1]
-
-
 def _halve(planes: np.ndarray) -> tuple[np.ndarray, ...]:
+    """All smaller levels of a texture."""
     levels = []
     while min(planes.shape[-2:]) >= 2 * _SMALLEST_SIDE:
         height, width = (side // 2 * 2 for side in planes.shape[-2:])
@@ -57,6 +51,36 @@ def mix(textures: tuple[tuple[np.ndarray, np.ndarray], ...], texels_per_sample: 
 
 def _per_plane(share: np.ndarray | float) -> np.ndarray:
     return np.asarray(share, np.float32).reshape(-1, 1, 1)
+
+
+def opacity_range(mesh: Mesh, opacity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the greatest opacity (f,) of the texels in and next to each triangle."""
+    height, width = opacity.shape
+    screen = np.stack([mesh.uv[0] * width, (1 - mesh.uv[1]) * height, np.ones(mesh.uv.shape[1])]).astype(np.float32)
+    size = max(height, width)
+    fragments = rasterise(screen, mesh.texture_triangles, size, cull=False)
+    fragments = fragments.select(
+        np.flatnonzero((fragments.sample % size < width) & (fragments.sample // size < height))
+    )
+    column, row = np.clip(screen[:2], 0, [[width - 1], [height - 1]]).astype(int)
+    ranges = []
+    for choose in (np.minimum, np.maximum):
+        near = _among_neighbours(opacity, choose)
+        found = choose.reduce(near[row, column].take(mesh.texture_triangles))
+        inside = near[fragments.sample // size, fragments.sample % size]
+        choose.at(found, fragments.triangle, inside)
+        ranges.append(found)
+    return ranges[0], ranges[1]
+
+
+def _among_neighbours(plane: np.ndarray, choose: np.ufunc) -> np.ndarray:
+    """The least or greatest among each texel of (h, w) and the eight around it."""
+    for axis in (0, 1):
+        first, last = plane.take([0], axis), plane.take([-1], axis)
+        around = np.concatenate([first, plane, last], axis)
+        count = plane.shape[axis]
+        plane = choose.reduce([around.take(range(step, step + count), axis) for step in range(3)])
+    return plane
 
 
 @dataclass(frozen=True)
