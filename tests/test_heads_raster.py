@@ -22,7 +22,7 @@ from limner.heads.raster import DepthBuffer, rasterise
 from limner.heads.render import draw
 from limner.heads.scene import paint
 from limner.heads.surfaces import Surface
-from limner.heads.textures import Texels, level, mix
+from limner.heads.textures import level, look_up, mix
 
 
 def _inside(corners: np.ndarray, size: int) -> tuple[np.ndarray, float]:
@@ -185,8 +185,18 @@ def test_smaller_levels_go_with_their_texture():
 def test_texels_are_read_at_their_centres():
     planes = np.arange(12, dtype=np.float32).reshape(1, 3, 4)
     uv = np.array([[0.125, 0.375, 0.25, 0.0, 0.999], [5 / 6, 0.5, 5 / 6, 1.0, 0.001]], np.float32)
-    read = Texels.at(uv, (3, 4)).read(planes)[0]
-    np.testing.assert_allclose(read, [0, 5, 0.5, 0, 11], atol=0.02)
+    np.testing.assert_allclose(look_up(planes, uv, 0.5), [[0, 5, 0.5, 0, 11]], atol=0.02)
+    np.testing.assert_allclose(look_up(planes[0], uv, 0.5), look_up(planes, uv, 0.5))
+    uv[0, 2] = 0.26
+    np.testing.assert_array_equal(look_up(planes, uv, 1.0), [[0, 5, 1, 0, 11]])
+
+
+def test_a_ramp_is_read_as_a_ramp_at_every_level():
+    ramp = np.tile((np.arange(64, dtype=np.float32) + 0.5) / 64, (64, 1))
+    uv = np.stack([np.linspace(0.1, 0.9, 50), np.full(50, 0.3)]).astype(np.float32)
+    for texels_per_sample in (0.3, 1.5, 3.0, 7.0):
+        step = max(texels_per_sample, 1) / 64
+        np.testing.assert_allclose(look_up(ramp, uv, texels_per_sample)[0], uv[0], atol=step / 2 + 1e-5)
 
 
 def test_sparse_targets_add_up_to_the_dense_sum():

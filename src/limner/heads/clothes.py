@@ -41,7 +41,7 @@ def clothes_surfaces(sitter: Sitter, attire: Attire) -> list[Surface]:
     """What covers the shoulders, and a collar where there is one."""
     colours = linear(attire.colour), linear(attire.second_colour)
     share = _pattern(attire.pattern, attire.neckline)
-    textures = ((colours[0], 1 - share), (colours[1], share))
+    textures = ((colours[0], _ground(attire.pattern, attire.neckline)), (colours[1], share))
     surfaces = [_surface(sitter, _shirt(), textures, cut_out(attire.neckline))]
     if attire.neckline == "collar":
         surfaces.append(_surface(sitter, _collar(), ((colours[attire.pattern == "trimmed"], _plain()),), None))
@@ -155,6 +155,12 @@ def _pattern(name: str, neckline: str) -> np.ndarray:
     else:
         share = 0 * (angle + height)
     return share[None].astype(np.float32)
+
+
+@lru_cache(maxsize=32)
+def _ground(name: str, neckline: str) -> np.ndarray:
+    """Share (1, ROWS, COLUMNS) of the first colour."""
+    return 1 - _pattern(name, neckline)
 
 
 def _wave(place: np.ndarray) -> np.ndarray:

@@ -101,7 +101,12 @@ def dot(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def rotate(rotation: np.ndarray, points: np.ndarray) -> np.ndarray:
     """`rotation` (3, 3) applied to the columns of `points` (3, n)."""
-    return np.stack([dot(points, row) for row in rotation])
+    turned = np.empty_like(points)
+    for row, (along_x, along_y, along_z) in zip(turned, rotation, strict=True):
+        np.multiply(points[0], along_x, out=row)
+        row += points[1] * along_y
+        row += points[2] * along_z
+    return turned
 
 
 def head_rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
@@ -110,14 +115,13 @@ def head_rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
     Positive yaw turns the face to the picture's right, positive pitch lifts it, positive roll tips it clockwise.
     Yaw is applied first, roll last.
     """
-    cos, sin = math.cos(yaw), math.sin(yaw)
-    turn = np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
-    cos, sin = math.cos(pitch), math.sin(pitch)
-    lift = np.array([[1, 0, 0], [0, cos, sin], [0, -sin, cos]])
-    cos, sin = math.cos(roll), math.sin(roll)
-    tip = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])
-    by_lift = np.einsum("ij,jk->ik", lift, turn)
-    return np.einsum("ij,jk->ik", tip, by_lift).astype(np.float32)
+    (cos_y, sin_y), (cos_p, sin_p), (cos_r, sin_r) = ((math.cos(a), math.sin(a)) for a in (yaw, pitch, roll))
+    turned = (cos_y, 0.0, sin_y)
+    lifted = (-sin_p * sin_y, cos_p, sin_p * cos_y)
+    towards = (-cos_p * sin_y, -sin_p, cos_p * cos_y)
+    tipped = [cos_r * x + sin_r * y for x, y in zip(turned, lifted, strict=True)]
+    upright = [cos_r * y - sin_r * x for x, y in zip(turned, lifted, strict=True)]
+    return np.array([tipped, upright, towards], np.float32)
 
 
 def turn_eyes(eyes: np.ndarray, gaze: tuple[float, float]) -> np.ndarray:
@@ -144,12 +148,15 @@ class Camera:
 
     def project(self, points: np.ndarray) -> np.ndarray:
         """Points (3, n) of the head → rows x, y (samples, y downwards) and distance from the camera (decimetres)."""
-        turned = rotate(self.rotation, (points - self.pivot[:, None]) * np.float32(self.magnification))
-        depth = np.float32(self.distance) - turned[2]
+        located = rotate(self.rotation, (points - self.pivot[:, None]) * np.float32(self.magnification))
+        column, row, depth = located
+        np.subtract(np.float32(self.distance), depth, out=depth)
         per_distance = np.float32(self.focal_length) / depth
-        column = np.float32(self.centre[0]) + turned[0] * per_distance
-        row = np.float32(self.centre[1]) - turned[1] * per_distance
-        return np.stack([column, row, depth])
+        column *= per_distance
+        column += np.float32(self.centre[0])
+        row *= -per_distance
+        row += np.float32(self.centre[1])
+        return located
 
     @property
     def view_direction(self) -> np.ndarray:

@@ -85,15 +85,13 @@ def _detail(person: Person) -> Detail | None:
     old, stubbly = person.complexion.wrinkles, person.facial_hair.style == "stubble"
     if not old and not stubbly:
         return None
-    plane = 1 - np.float32(old) * wrinkles() if old else np.ones_like(wrinkles())
-    if stubbly:
-        plane *= _stubble()
-    return Detail(face_uv(), plane[None])
+    shades = ((float(old), wrinkles()), (STUBBLE_GRAIN * stubbly, _stubble()))
+    return Detail(face_uv(), tuple((strength, plane) for strength, plane in shades if strength))
 
 
 @lru_cache(maxsize=1)
 def _stubble() -> np.ndarray:
-    return 1 - np.float32(STUBBLE_GRAIN) * grain() * hair_on_map(REGIONS["stubble"])
+    return grain() * hair_on_map(REGIONS["stubble"])
 
 
 def _bare_lips(person: Person, skin: np.ndarray) -> np.ndarray:

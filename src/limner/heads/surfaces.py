@@ -12,7 +12,7 @@ from limner.heads.geometry import dot, head_rotation, normalised
 from limner.heads.pack import Mesh
 from limner.heads.raster import blend
 from limner.heads.shot import Shot
-from limner.heads.textures import Texels, level, mix
+from limner.heads.textures import look_up, mix
 
 
 def linear(colour: np.ndarray) -> np.ndarray:
@@ -119,15 +119,21 @@ class Paint:
 
 @dataclass(frozen=True)
 class Detail:
-    """Fine shade over a surface: plane (1, h, w), which multiplies its colour; uv (2, v) places the vertices in it."""
+    """Fine shade over a surface: (strength, plane (h, w)) of one size, each of which takes strength · plane of the
+    light; uv (2, v) places the vertices in them.
+    """
 
     uv: np.ndarray
-    plane: np.ndarray
+    shades: tuple[tuple[float, np.ndarray], ...]
 
     def read(self, hits: Hits) -> np.ndarray:
         """The factor (1, k) at the hits."""
-        plane = level(self.plane, hits.spread.texels_per_sample(self.plane.shape[1:], self.uv))
-        return Texels.at(hits.interpolate(self.uv), plane.shape[1:]).read(plane)
+        uv = hits.interpolate(self.uv)
+        texels_per_sample = hits.spread.texels_per_sample(self.shades[0][1].shape, self.uv)
+        factor = np.ones((1, len(hits)), np.float32)
+        for strength, plane in self.shades:
+            factor *= 1 - np.float32(strength) * look_up(plane, uv, texels_per_sample)
+        return factor
 
 
 @dataclass(frozen=True)
@@ -167,21 +173,22 @@ class Surface:
     def _colour(self, hits: Hits) -> np.ndarray:
         if not self.textures:
             return self.tint
-        size = self.textures[0][1].shape[1:]
-        texels_per_sample = hits.spread.texels_per_sample(size)
-        if len(self.textures) == 1:
-            ((share, planes),) = self.textures
-            planes, tint = level(planes, texels_per_sample), self.tint * share
-        else:
-            planes, tint = mix(self.textures, texels_per_sample), self.tint
-        return Texels.at(hits.uv, planes.shape[1:]).read(planes) * tint
+        first = self.textures[0][1]
+        texels_per_sample = hits.spread.texels_per_sample(first.shape[1:])
+        if len(self.textures) > 1 and len(first) > 1:
+            mixed = mix(self.textures, texels_per_sample)
+            texels_per_sample *= mixed.shape[2] / first.shape[2]
+            return self.tint * look_up(mixed, hits.uv, texels_per_sample)
+        colour = np.zeros((3, len(hits)), np.float32)
+        for share, planes in self.textures:
+            colour += (self.tint * share) * look_up(planes, hits.uv, texels_per_sample)
+        return colour
 
     def coverage(self, hits: Hits) -> np.ndarray:
         """Opacity (k,) at the hits."""
         if self.opacity is None:
             return np.ones(len(hits), np.float32)
-        opacity = level(self.opacity, hits.spread.texels_per_sample(self.opacity.shape))
-        return Texels.at(hits.uv, opacity.shape).read(opacity[None])[0]
+        return look_up(self.opacity, hits.uv, hits.spread.texels_per_sample(self.opacity.shape))[0]
 
 
 @dataclass(frozen=True)
@@ -205,23 +212,30 @@ class Lamp:
             ambient=shot.ambient_light.astype(np.float32)[:, None],
         )
 
+    @cached_property
+    def halfway(self) -> np.ndarray:
+        """The unit direction (3,) between lamp and eye: what faces it mirrors the one to the other."""
+        return normalised((self.direction + self.view)[:, None])[:, 0]
+
     def fall_on(self, normals: np.ndarray, lit: np.ndarray, openness: np.ndarray, material: Material) -> np.ndarray:
         """Lighting (4, v) of vertices with unit `normals` (3, v) that the key light reaches by shares `lit` (v,), under
         shares `openness` (v,) of the sky.
         """
         lighting = np.empty((4, normals.shape[1]), np.float32)
-        cosine, sky = dot(normals, self.direction), normals[1] * np.float32(0.2)
-        sky += np.float32(0.8)
+        cosine = dot(normals, self.direction)
+        sky = normals[1] * np.float32(0.2 * material.gain)
+        sky += np.float32(0.8 * material.gain)
         sky *= openness
-        for row, wrap, key, ambient in zip(lighting, material.wrap, self.key, self.ambient, strict=False):
-            scale = key[0] * np.float32(material.gain) / (1 + wrap[0])
-            np.add(cosine, wrap[0], out=row)
-            np.maximum(row, 0, out=row)
-            row *= lit
-            row *= scale
-            row += sky * (ambient[0] * np.float32(material.gain))
-        halfway = normalised((self.direction + self.view)[:, None])[:, 0]
-        highlight = np.maximum(dot(normals, halfway), 0, out=lighting[3])
+        wraps = material.wrap[:, 0].tolist()
+        for channel, wrap in enumerate(wraps):
+            if channel == 0 or wrap != wraps[0]:
+                diffuse = np.maximum(cosine + np.float32(wrap), 0)
+                diffuse *= lit
+            row = np.multiply(
+                diffuse, self.key[channel] * np.float32(material.gain / (1 + wrap)), out=lighting[channel]
+            )
+            row += sky * self.ambient[channel]
+        highlight = np.maximum(dot(normals, self.halfway), 0, out=lighting[3])
         for _ in range(material.gloss_doublings):
             highlight *= highlight
         highlight *= lit

@@ -7,7 +7,6 @@ about as large as the picture's samples.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -83,42 +82,49 @@ def _among_neighbours(plane: np.ndarray, choose: np.ufunc) -> np.ndarray:
     return plane
 
 
-@dataclass(frozen=True)
-class Texels:
-    """Where k points fall between the texels of a texture: the upper left one, the steps to the right and lower ones,
-    and the shares of those.
+def look_up(planes: np.ndarray, uv: np.ndarray, texels_per_sample: float) -> np.ndarray:
+    """What points uv (2, k), v upwards, see of planes (c, h, w) or (h, w): (c, k), one row for a single plane.
+
+    Where texels are no larger than samples, the nearest one is taken; larger ones are blended bilinearly. Outside the
+    texture, its edge goes on.
     """
+    chosen = level(planes, texels_per_sample)
+    height, width = chosen.shape[-2:]
+    flat = chosen.reshape(-1, height * width)
+    column, row = uv[0] * np.float32(width), np.float32(height) - uv[1] * np.float32(height)
+    if texels_per_sample * width >= planes.shape[-1]:
+        return flat.take(_index(column, row, height - 1, width - 1, width), 1)
+    column -= np.float32(0.5)
+    row -= np.float32(0.5)
+    upper_left = _index(column, row, height - 2, width - 2, width)
+    top = upper_left // width
+    right_share = _share(column, upper_left - top * width)
+    upper = _along_row(flat, upper_left, right_share)
+    lower = _along_row(flat, upper_left + width, right_share)
+    lower -= upper
+    lower *= _share(row, top)
+    lower += upper
+    return lower
 
-    upper_left: np.ndarray
-    width: int
-    right_share: np.ndarray
-    low_share: np.ndarray
 
-    @classmethod
-    def at(cls, uv: np.ndarray, shape: tuple[int, ...]) -> Texels:
-        """Points uv (2, k), v upwards, in a texture of (height, width); outside it, its edge goes on."""
-        height, width = shape
-        column = np.clip(uv[0] * np.float32(width) - np.float32(0.5), 0, np.float32(width - 1.001))
-        row = np.clip(np.float32(height - 0.5) - uv[1] * np.float32(height), 0, np.float32(height - 1.001))
-        left, top = column.astype(np.int32), row.astype(np.int32)
-        column -= left
-        row -= top
-        return cls((top * np.int32(width) + left).astype(np.intp), width, column, row)
+def _index(column: np.ndarray, row: np.ndarray, last_row: int, last_column: int, width: int) -> np.ndarray:
+    """The texels (k,), row by row, that hold the points, or the nearest ones that there are."""
+    left = np.minimum(np.maximum(column, 0), np.float32(max(last_column, 0))).astype(np.int32)
+    top = np.minimum(np.maximum(row, 0), np.float32(max(last_row, 0))).astype(np.int32)
+    top *= np.int32(width)
+    top += left
+    return top
 
-    def read(self, planes: np.ndarray) -> np.ndarray:
-        """Bilinear samples (c, k) of planes (c, h, w)."""
-        flat = planes.reshape(len(planes), -1)
-        upper = self._read_row(flat, self.upper_left)
-        lower = self._read_row(flat, self.upper_left + self.width)
-        lower -= upper
-        lower *= self.low_share
-        lower += upper
-        return lower
 
-    def _read_row(self, flat: np.ndarray, left: np.ndarray) -> np.ndarray:
-        near = flat.take(left, 1)
-        far = flat.take(left + 1, 1)
-        far -= near
-        far *= self.right_share
-        far += near
-        return far
+def _share(place: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """How far (k,), from 0 to 1, each place is from the texel before it to the next."""
+    return np.minimum(np.maximum(place - before.astype(np.float32), 0), np.float32(1))
+
+
+def _along_row(flat: np.ndarray, left: np.ndarray, right_share: np.ndarray) -> np.ndarray:
+    near = flat.take(left, 1)
+    far = flat.take(left + np.int32(1), 1)
+    far -= near
+    far *= right_share
+    far += near
+    return far
