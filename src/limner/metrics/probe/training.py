@@ -82,10 +82,10 @@ def train_network(
     batches = _batches(lessons.rows["train"], lessons.truth.identity, size, generator)
     for step, rows in enumerate(itertools.islice(batches, steps)):
         pictures, truth = lessons.varied(rows, mirror, generator)
-        optimizer.param_groups[0]["lr"] = _LEARNING_RATE * _pace((step + 0.5) / steps)
-        optimizer.zero_grad(set_to_none=True)
         kept = (torch.rand(size, PLACES, generator=generator) >= DROPPED).float() / (1 - DROPPED)
         said = network.train()(to_floats(pictures.to(device)), kept.to(device))
+        optimizer.param_groups[0]["lr"] = _LEARNING_RATE * _pace((step + 0.5) / steps)
+        optimizer.zero_grad(set_to_none=True)
         _loss(said, truth.to(device)).backward()
         optimizer.step()
         if (step + 1) % between_looks == 0 or step + 1 == steps:

@@ -106,18 +106,21 @@ def _choose_device(name: str) -> torch.device:
 
 @contextmanager
 def _shown(kimg: float) -> Iterator[Callable[[int, float], None]]:
-    """A bar on standard error while it trains, or one line at the end where that is no terminal."""
+    """A bar on standard error while it trains, or a line for every tenth where that is no terminal."""
     console = Console(stderr=True)
     columns = TextColumn("training a probe"), BarColumn(), TextColumn("{task.fields[loss]}"), TimeRemainingColumn()
-    started = time.monotonic()
+    started, tenths = time.monotonic(), 0
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("probe", total=kimg * 1000, loss="")
 
         def told(images: int, loss: float) -> None:
+            nonlocal tenths
             best = f"validation loss {loss:.4f}" if math.isfinite(loss) else ""
             progress.update(task, completed=images, loss=best)
+            if not console.is_terminal and images >= (tenths + 1) * kimg * 100:
+                tenths = math.floor(images / (kimg * 100))
+                seconds = math.ceil(time.monotonic() - started)
+                line = f"trained a probe on {images / 1000:,.1f} of {kimg:,.1f} kimg in {seconds} s"
+                console.print(f"{line}, {best}" if best else line, highlight=False, soft_wrap=True)
 
         yield told
-    if not console.is_terminal:
-        seconds = math.ceil(time.monotonic() - started)
-        console.print(f"trained a probe on {kimg:,.1f} kimg in {seconds} s", highlight=False)
