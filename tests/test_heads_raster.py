@@ -14,15 +14,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from limner.heads.depth import DepthBuffer
 from limner.heads.fitting import average_head, shown_skin
 from limner.heads.geometry import Camera, Rings, aim_camera, head_rotation, vertex_normals
 from limner.heads.pack import Mesh, load_pack
 from limner.heads.person import sample_person
-from limner.heads.raster import DepthBuffer, rasterise
+from limner.heads.raster import rasterise
 from limner.heads.render import draw
 from limner.heads.scene import paint
 from limner.heads.surfaces import Surface
-from limner.heads.textures import level, look_up, mix
+from limner.heads.textures import level, look_up, look_up_sum
 
 
 def _inside(corners: np.ndarray, size: int) -> tuple[np.ndarray, float]:
@@ -167,10 +168,12 @@ def test_texture_levels_are_means():
         np.testing.assert_allclose(smaller, expected, atol=1e-6)
     assert level(planes, 1e6).shape[-1] >= 4
     shares = np.array([[0.2], [0.5], [1.0]], np.float32)
-    mixed = mix(((shares, planes), (np.full((3, 1), 0.3, np.float32), planes[:, ::-1].copy())), 2.0)
-    np.testing.assert_allclose(
-        mixed, (shares[:, :, None] * level(planes, 2.0) + 0.3 * level(planes, 2.0)[:, ::-1]), atol=1e-6
-    )
+    uv = np.random.default_rng(8).random((2, 3000)).astype(np.float32)
+    textures = ((shares, planes), (np.full((3, 1), 0.3, np.float32), planes[:, ::-1].copy()))
+    for texels_per_sample in (0.4, 2.0):  # mixed before it is read, and after
+        seen = [look_up(plane, uv, texels_per_sample) for _, plane in textures]
+        expected = shares * seen[0] + np.float32(0.3) * seen[1]
+        np.testing.assert_allclose(look_up_sum(textures, uv, texels_per_sample), expected, atol=1e-5)
 
 
 def test_smaller_levels_go_with_their_texture():

@@ -63,6 +63,13 @@ class Part:
     weights: np.ndarray
     offsets: np.ndarray
 
+    def compact(self) -> Part:
+        """The part without the vertices that no triangle needs."""
+        used, corners = np.unique(self.mesh.triangles, return_inverse=True)
+        mesh = Mesh(corners.reshape(3, -1).astype(np.int32), self.mesh.texture_triangles, self.mesh.uv)
+        anchors, weights, offsets = (rows.take(used, 1) for rows in (self.anchors, self.weights, self.offsets))
+        return Part(mesh, anchors, weights, offsets)
+
     def place(self, head: np.ndarray, scale: np.ndarray) -> np.ndarray:
         """The part's vertices (3, v) on a head (3, n), `scale` (3,) from `Pack.scale`."""
         placed = self.offsets * scale[:, None]

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 
 FAR = np.float32(1e9)
-NOTHING = np.int64(2**63 - 1)  # what a depth buffer holds where nothing is drawn yet
-_ID_BITS = 32
 _SMALLEST_AREA = 1e-9  # in samples, doubled
 _SMALLEST_RISE = 1e-6  # in samples
 # Which corner is highest, which in the middle, which lowest, by: first below second + 2 · first below third + 4 ·
@@ -37,12 +35,13 @@ class Facets:
 class Fragments:
     """Samples covered by triangles, k of them.
 
-    facet: (k,) index into `facets`; sample: (k,) row-major index of the sample on a grid `size` wide; depth: (k,)
-    float32 distance from the camera.
+    span: (k,) which row of which facet it is in, an index into `facet_of_span`, itself an index into `facets`; sample:
+    (k,) row-major index of the sample on a grid `size` wide; depth: (k,) float32 distance from the camera.
     """
 
     facets: Facets
-    facet: np.ndarray
+    facet_of_span: np.ndarray
+    span: np.ndarray
     sample: np.ndarray
     depth: np.ndarray
     size: int
@@ -51,16 +50,22 @@ class Fragments:
         return len(self.sample)
 
     @property
+    def facet(self) -> np.ndarray:
+        """Which facet each belongs to (k,)."""
+        return pick(self.facet_of_span, self.span)
+
+    @property
     def triangle(self) -> np.ndarray:
         """The triangles' indices (k,)."""
-        return self.facets.index.take(self.facet)
+        return pick(self.facets.index, self.facet)
 
     @property
     def weights(self) -> np.ndarray:
         """Barycentric coordinates (3, k) float32."""
         row = np.floor((self.sample + np.float32(0.5)) * np.float32(1 / self.size))
         column = self.sample - row * np.float32(self.size)
-        x, y, *slopes = (frame.take(self.facet) for frame in self.facets.frames)
+        facet = self.facet
+        x, y, *slopes = (pick(frame, facet) for frame in self.facets.frames)
         column -= x
         row -= y
         weights = np.empty((3, len(self)), np.float32)
@@ -73,17 +78,28 @@ class Fragments:
         """Vertex `values` (c, v) at the fragments, (c, k); `triangles` (3, f) indexes the vertices."""
         return blend(values, triangles.take(self.triangle, 1), self.weights)
 
+    def starts(self, facets: np.ndarray) -> np.ndarray:
+        """How many fragments, of all that a call of `rasterise` gave, belong to facets before each of `facets`."""
+        return np.searchsorted(self.span, np.searchsorted(self.facet_of_span, facets))
+
     def select(self, chosen: np.ndarray | slice) -> Fragments:
         """The fragments at an index array or a slice."""
-        return Fragments(self.facets, self.facet[chosen], self.sample[chosen], self.depth[chosen], self.size)
+        return Fragments(
+            self.facets, self.facet_of_span, self.span[chosen], self.sample[chosen], self.depth[chosen], self.size
+        )
+
+
+def pick(values: np.ndarray, index: np.ndarray, axis: int | None = None) -> np.ndarray:
+    """`values.take(index, axis)` for indices that are known to be in range: in this mode it checks less."""
+    return values.take(index, axis, mode="wrap")
 
 
 def blend(values: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """The sums (c, k) of `values` (c, v) at three `corners` (3, k) each, by their weights (3, k)."""
-    result = values.take(corners[0], 1)
+    result = pick(values, corners[0], 1)
     result *= weights[0]
     for corner, weight in zip(corners[1:], weights[1:], strict=True):
-        share = values.take(corner, 1)
+        share = pick(values, corner, 1)
         share *= weight
         result += share
     return result
@@ -96,14 +112,14 @@ def rasterise(screen: np.ndarray, triangles: np.ndarray, size: int, *, cull: boo
     triangles that face away (clockwise in the mesh's own order) are dropped; without, both sides are drawn.
     """
     index = _reaching(screen, triangles, size)
-    corners = triangles.take(index, 1)
-    x, y = screen[0].take(corners), screen[1].take(corners)
+    corners = pick(triangles, index, 1)
+    x, y = pick(screen[0], corners), pick(screen[1], corners)
     area = (x[1] - x[0]) * (y[2] - y[0]) - (x[2] - x[0]) * (y[1] - y[0])
     culled = cull if isinstance(cull, bool) else cull[index]
     facing = np.flatnonzero((area < -_SMALLEST_AREA) | ((area > _SMALLEST_AREA) & np.logical_not(culled)))
-    x, y, area = x.take(facing, 1), y.take(facing, 1), area[facing]
+    x, y, area = pick(x, facing, 1), pick(y, facing, 1), area[facing]
     frames = _frames(x, y, area)
-    depths = _depth_planes(frames, screen[2].take(corners.take(facing, 1)))
+    depths = _depth_planes(frames, pick(screen[2], pick(corners, facing, 1)))
     spans = _spans(_halves(x, y, size), size)
     return _fill(Facets(index[facing], np.abs(area) / 2, frames), depths, spans, size)
 
@@ -166,8 +182,8 @@ class _Spans:
 def _halves(x: np.ndarray, y: np.ndarray, size: int) -> _Halves:
     """The halves of triangles with corners x, y (3, m), as far as they have rows."""
     below = (y[0] > y[1]) + np.int8(2) * (y[0] > y[2]) + np.int8(4) * (y[1] > y[2])
-    places = _DOWNWARDS.take(below, 1) * np.intp(x.shape[1]) + np.arange(x.shape[1])
-    x, y = x.take(places), y.take(places)
+    places = pick(_DOWNWARDS, below, 1) * np.intp(x.shape[1]) + np.arange(x.shape[1])
+    x, y = pick(x, places), pick(y, places)
     rows = _samples_before(y, size)
     long = _edge(x[0], y[0], x[2], y[2], rows[0])
     bends_left = long[0] * (y[1] - y[0]) > x[1] - x[0]
@@ -176,11 +192,11 @@ def _halves(x: np.ndarray, y: np.ndarray, size: int) -> _Halves:
     upper = facet + (half & 1) * x.shape[1]
     lower = upper + x.shape[1]
     x, y, rows = x.ravel(), y.ravel(), rows.ravel()
-    start = rows.take(upper)
-    by_short = _edge(x.take(upper), y.take(upper), x.take(lower), y.take(lower), start)
-    by_long, bends = long.take(facet, 1), bends_left.take(facet)
+    start = pick(rows, upper)
+    by_short = _edge(pick(x, upper), pick(y, upper), pick(x, lower), pick(y, lower), start)
+    by_long, bends = pick(long, facet, 1), pick(bends_left, facet)
     left, right = _swap_where(bends, by_long, by_short)
-    return _Halves(facet, start.astype(np.int32), (rows.take(lower) - start).astype(np.int32), left, right)
+    return _Halves(facet, start.astype(np.int32), (pick(rows, lower) - start).astype(np.int32), left, right)
 
 
 def _edge(x: np.ndarray, y: np.ndarray, low_x: np.ndarray, low_y: np.ndarray, row: np.ndarray) -> np.ndarray:
@@ -215,32 +231,32 @@ def _spans(halves: _Halves, size: int) -> _Spans:
     left, right = (_columns_before(place, half, edge, size) for edge in (halves.left, halves.right))
     counts = right - left
     filled = np.flatnonzero(counts > 0)
-    return _Spans(halves.facet.take(half.take(filled)), row.take(filled), left.take(filled), counts.take(filled))
+    return _Spans(pick(halves.facet, pick(half, filled)), pick(row, filled), pick(left, filled), pick(counts, filled))
 
 
 def _columns_before(row: np.ndarray, half: np.ndarray, edge: np.ndarray, size: int) -> np.ndarray:
     """How many samples of each row lie before the edge of its half."""
     slope, column, first = edge
-    bound = row - first.take(half)
-    bound *= slope.take(half)
-    bound += column.take(half)
+    bound = row - pick(first, half)
+    bound *= pick(slope, half)
+    bound += pick(column, half)
     np.minimum(np.maximum(bound, 0, out=bound), np.float32(size), out=bound)
     return np.ceil(bound, out=bound).astype(np.int32)
 
 
 def _fill(facets: Facets, depths: np.ndarray, spans: _Spans, size: int) -> Fragments:
     """The fragments of spans; `depths` (3, m) are the facets' planes of depth."""
-    at_corner, along, down = (plane.take(spans.facet) for plane in depths)
-    x, y = (axis.take(spans.facet) for axis in facets.frames[:2])
+    at_corner, along, down = (pick(plane, spans.facet) for plane in depths)
+    x, y = (pick(axis, spans.facet) for axis in facets.frames[:2])
     at_left = at_corner + along * (spans.first.astype(np.float32) - x) + down * (spans.row.astype(np.float32) - y)
     end = np.cumsum(spans.counts)
     start = end - spans.counts
     span = np.repeat(np.arange(len(start)), spans.counts)
     number = np.arange(len(span))
-    within = number - start.take(span)
+    within = number - pick(start, span)
     sample = within + (spans.row * size + spans.first).take(span)
-    depth = along.take(span) * within.astype(np.float32) + at_left.take(span)
-    return Fragments(facets, spans.facet.take(span), sample, depth, size)
+    depth = pick(along, span) * within.astype(np.float32) + pick(at_left, span)
+    return Fragments(facets, spans.facet, span, sample, depth, size)
 
 
 def nearest(fragments: Fragments, depths: np.ndarray) -> np.ndarray:
@@ -250,33 +266,3 @@ def nearest(fragments: Fragments, depths: np.ndarray) -> np.ndarray:
     owner = np.full(len(depths), -1, np.int64)
     owner[fragments.sample[front]] = front  # equal depths: the last one wins, always the same
     return owner[owner >= 0]
-
-
-class DepthBuffer:
-    """The nearest of the fragments offered for each sample, depths above zero. Of equally near ones the lowest numbered
-    is kept.
-    """
-
-    def __init__(self, size: int) -> None:
-        self.keys = np.full(size * size, NOTHING)
-
-    def offer(self, fragments: Fragments, numbers: np.ndarray) -> None:
-        """Take in `fragments`, called by `numbers` (k,) below 2³²."""
-        np.minimum.at(self.keys, fragments.sample, _depth_bits(fragments) | numbers)
-
-    def passes(self, fragments: Fragments) -> np.ndarray:
-        """Indices of the fragments that are nearer than what is kept."""
-        return np.flatnonzero(_depth_bits(fragments) < self.keys.take(fragments.sample))
-
-    def kept(self) -> np.ndarray:
-        """The numbers of the fragments kept, ascending."""
-        return np.sort(self.keys[self.keys != NOTHING] & np.int64(0xFFFFFFFF))
-
-    def depths(self, samples: np.ndarray) -> np.ndarray:
-        """Depth (k,) float32 of what is kept at `samples` (k,); not a number where nothing is."""
-        return (self.keys.take(samples) >> np.int64(_ID_BITS)).astype(np.int32).view(np.float32)
-
-
-def _depth_bits(fragments: Fragments) -> np.ndarray:
-    """Depths in the high halves of 64 bits, in their order: floats above zero compare as their bits do."""
-    return fragments.depth.view(np.int32).astype(np.int64) << np.int64(_ID_BITS)

@@ -142,8 +142,10 @@ def _mirrored(shot: Shot) -> Shot:
 def _enlarged(light: np.ndarray, resolution: int) -> np.ndarray:
     """Light (3, r²) of pixels as that of their samples (3, s²): what is out of focus needs no more."""
     side = SAMPLES_PER_PIXEL_SIDE
-    pixels = light.reshape(3, resolution, 1, resolution, 1)
-    return np.broadcast_to(pixels, (3, resolution, side, resolution, side)).reshape(3, -1)
+    samples = np.empty((3, resolution, side, resolution, side), np.float32)
+    for corner in np.ndindex(side, side):
+        samples[:, :, corner[0], :, corner[1]] = light.reshape(3, resolution, resolution)
+    return samples.reshape(3, -1)
 
 
 def _develop(light: np.ndarray, resolution: int) -> np.ndarray:

@@ -12,9 +12,10 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
+from limner.heads.depth import DepthBuffer
 from limner.heads.geometry import Camera
 from limner.heads.pack import Mesh
-from limner.heads.raster import DepthBuffer, Fragments, blend, rasterise
+from limner.heads.raster import Fragments, blend, rasterise
 from limner.heads.remember import Remembered
 from limner.heads.surfaces import Hits, Spread, Surface
 from limner.heads.textures import opacity_range
@@ -22,6 +23,7 @@ from limner.heads.textures import opacity_range
 # Hair covers a sample where its opacity exceeds the sample's own threshold; the four thresholds of a pixel average out
 # to the opacity, which needs no sorting of layers.
 COVERAGE_THRESHOLDS = np.array([0.15, 0.6, 0.75, 0.35], np.float32)
+SPREAD_STEP = 4  # how large texels are in the picture is told by every fourth triangle
 DECAL_BIAS = 0.05  # decimetres brows and lashes may lie behind the skin and still show
 
 
@@ -67,26 +69,27 @@ class Scene:
         surfaces = [surface for surface, _ in ordered]
         counts = [surface.mesh.triangles.shape[1] for surface in surfaces]
         vertices = [0, *accumulate(surface.vertices.shape[1] for surface in surfaces)]
-        triangles = [surface.mesh.triangles + start for surface, start in zip(surfaces, vertices, strict=False)]
+        triangles = np.concatenate([s.mesh.triangles + start for s, start in zip(surfaces, vertices, strict=False)], 1)
         screen = camera.project(np.concatenate([surface.vertices for surface in surfaces], 1))
         cull = np.repeat([surface.cull for surface in surfaces], counts)
-        fragments = rasterise(screen, np.concatenate(triangles, 1), samples, cull=cull)
+        fragments = rasterise(screen, triangles, samples, cull=cull)
         return cls(
             layers=_layers(ordered, fragments),
             fragments=fragments,
-            triangles=np.concatenate(triangles, 1),
+            triangles=triangles,
             lighting=np.concatenate([surface.lighting for surface in surfaces], 1),
         )
 
     def compete(self, buffer: DepthBuffer) -> None:
         """Offer all fragments but the decals' to the depth buffer: of those with holes, the ones that are opaque."""
         layers = [layer for layer in self.layers if not layer.surface.decal]
-        solid, partly = (
-            np.concatenate([np.arange(*range_of(layer)) for layer in layers])
-            for range_of in (lambda layer: (layer.start, layer.solid), lambda layer: (layer.solid, layer.stop))
-        )
-        buffer.offer(self.fragments.select(solid), solid)
-        partly = partly.take(buffer.passes(self.fragments.select(partly)))
+        for layer in layers:
+            solid = slice(layer.start, layer.solid)
+            buffer.offer(self.fragments.select(solid), np.arange(layer.start, layer.solid))
+        passing = [
+            layer.solid + buffer.passes(self.fragments.select(slice(layer.solid, layer.stop))) for layer in layers
+        ]
+        partly = np.concatenate(passing)
         opaque = [np.zeros(0, bool)]
         for layer, hits, sample in self.look(partly, lit=False):
             opaque.append(layer.surface.coverage(hits) > _thresholds(sample, self.fragments.size))
@@ -140,12 +143,12 @@ def _layers(ordered: list[tuple[Surface, int]], fragments: Fragments) -> list[La
     firsts = [0, *stops[:-1]]
     boundaries = [[first, first + solid, stop] for first, stop, (_, solid) in zip(firsts, stops, ordered, strict=True)]
     facets = np.searchsorted(fragments.facets.index, boundaries)
-    numbers = np.searchsorted(fragments.facet, facets)
+    numbers = fragments.starts(facets)
     layers = []
     for (surface, _), first, own, (start, solid, stop) in zip(
         ordered, firsts, facets.tolist(), numbers.tolist(), strict=True
     ):
-        seen = slice(own[0], own[2])
+        seen = slice(own[0], own[2], SPREAD_STEP)
         spread = Spread(surface.mesh, fragments.facets.index[seen] - first, fragments.facets.areas[seen])
         layers.append(Layer(surface, start, solid, stop, first, spread))
     return layers

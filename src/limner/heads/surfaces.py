@@ -12,7 +12,7 @@ from limner.heads.geometry import dot, head_rotation, normalised
 from limner.heads.pack import Mesh
 from limner.heads.raster import blend
 from limner.heads.shot import Shot
-from limner.heads.textures import look_up, mix
+from limner.heads.textures import look_up, look_up_sum
 
 
 def linear(colour: np.ndarray) -> np.ndarray:
@@ -173,16 +173,8 @@ class Surface:
     def _colour(self, hits: Hits) -> np.ndarray:
         if not self.textures:
             return self.tint
-        first = self.textures[0][1]
-        texels_per_sample = hits.spread.texels_per_sample(first.shape[1:])
-        if len(self.textures) > 1 and len(first) > 1:
-            mixed = mix(self.textures, texels_per_sample)
-            texels_per_sample *= mixed.shape[2] / first.shape[2]
-            return self.tint * look_up(mixed, hits.uv, texels_per_sample)
-        colour = np.zeros((3, len(hits)), np.float32)
-        for share, planes in self.textures:
-            colour += (self.tint * share) * look_up(planes, hits.uv, texels_per_sample)
-        return colour
+        texels_per_sample = hits.spread.texels_per_sample(self.textures[0][1].shape[-2:])
+        return self.tint * look_up_sum(self.textures, hits.uv, texels_per_sample)
 
     def coverage(self, hits: Hits) -> np.ndarray:
         """Opacity (k,) at the hits."""

@@ -7,6 +7,7 @@ about as large as the picture's samples.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -39,17 +40,12 @@ def _halve(planes: np.ndarray) -> tuple[np.ndarray, ...]:
     return tuple(levels)
 
 
-def mix(textures: tuple[tuple[np.ndarray, np.ndarray], ...], texels_per_sample: float) -> np.ndarray:
-    """The sum (c, h, w) of (share, planes (c, h, w)) of one size, at the level for `texels_per_sample`."""
-    (share, planes), *others = ((share, level(planes, texels_per_sample)) for share, planes in textures)
-    mixed = planes * _per_plane(share)
-    for share, planes in others:
-        mixed += planes * _per_plane(share)
+def _mix(shares: tuple[np.ndarray, ...], planes: tuple[np.ndarray, ...]) -> np.ndarray:
+    """The sum (c, h, w) of shares (c or 1, 1) of planes (c, h, w)."""
+    mixed = planes[0] * shares[0][:, :, None]
+    for share, plane in zip(shares[1:], planes[1:], strict=True):
+        mixed += plane * share[:, :, None]
     return mixed
-
-
-def _per_plane(share: np.ndarray | float) -> np.ndarray:
-    return np.asarray(share, np.float32).reshape(-1, 1, 1)
 
 
 def opacity_range(mesh: Mesh, opacity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -88,23 +84,52 @@ def look_up(planes: np.ndarray, uv: np.ndarray, texels_per_sample: float) -> np.
     Where texels are no larger than samples, the nearest one is taken; larger ones are blended bilinearly. Outside the
     texture, its edge goes on.
     """
-    chosen = level(planes, texels_per_sample)
-    height, width = chosen.shape[-2:]
-    flat = chosen.reshape(-1, height * width)
+    return look_up_sum(((np.ones((1, 1), np.float32), planes),), uv, texels_per_sample)
+
+
+def look_up_sum(
+    textures: tuple[tuple[np.ndarray, np.ndarray], ...], uv: np.ndarray, texels_per_sample: float
+) -> np.ndarray:
+    """The sum (c, k) of share (c or 1, 1) · what points see of planes, as `look_up` has it; all planes of one size."""
+    shares, levels = zip(*((share, level(planes, texels_per_sample)) for share, planes in textures), strict=True)
+    height, width = levels[0].shape[-2:]
+    if texels_per_sample * width >= textures[0][1].shape[-1]:
+        reader = _nearest(uv, height, width)
+    else:
+        reader = _blended(uv, height, width)
+        if len(levels) > 1 and levels[0].ndim > 2 and 4 * uv.shape[1] > height * width:
+            return reader(_mix(shares, levels).reshape(-1, height * width))  # cheaper than to read them all
+    total = reader(levels[0].reshape(-1, height * width)) * shares[0]
+    for share, planes in zip(shares[1:], levels[1:], strict=True):
+        total += reader(planes.reshape(-1, height * width)) * share
+    return total
+
+
+Reader = Callable[[np.ndarray], np.ndarray]
+
+
+def _nearest(uv: np.ndarray, height: int, width: int) -> Reader:
     column, row = uv[0] * np.float32(width), np.float32(height) - uv[1] * np.float32(height)
-    if texels_per_sample * width >= planes.shape[-1]:
-        return flat.take(_index(column, row, height - 1, width - 1, width), 1)
-    column -= np.float32(0.5)
-    row -= np.float32(0.5)
+    texel = _index(column, row, height - 1, width - 1, width)
+    return lambda flat: flat.take(texel, 1)
+
+
+def _blended(uv: np.ndarray, height: int, width: int) -> Reader:
+    column = uv[0] * np.float32(width) - np.float32(0.5)
+    row = np.float32(height - 0.5) - uv[1] * np.float32(height)
     upper_left = _index(column, row, height - 2, width - 2, width)
     top = upper_left // width
-    right_share = _share(column, upper_left - top * width)
-    upper = _along_row(flat, upper_left, right_share)
-    lower = _along_row(flat, upper_left + width, right_share)
-    lower -= upper
-    lower *= _share(row, top)
-    lower += upper
-    return lower
+    right_share, low_share = _share(column, upper_left - top * width), _share(row, top)
+
+    def read(flat: np.ndarray) -> np.ndarray:
+        upper = _along_row(flat, upper_left, right_share)
+        lower = _along_row(flat, upper_left + width, right_share)
+        lower -= upper
+        lower *= low_share
+        lower += upper
+        return lower
+
+    return read
 
 
 def _index(column: np.ndarray, row: np.ndarray, last_row: int, last_column: int, width: int) -> np.ndarray:

@@ -44,7 +44,7 @@ def garment(name: str, under_hat: bool = False) -> Garment:
         return Garment(hat(name).part, hat(name).normals)
     part = _keep_triangles(load_pack().parts[name], _reaching_up)
     if name == "teeth":
-        part = _keep_upper_front_teeth(part)
+        part = _keep_upper_front_teeth(part).compact()
     return Garment(part, vertex_normals(_on_average_head(part), part.mesh.triangles))
 
 
