@@ -1,6 +1,6 @@
 """Does every metric move the right way when images get worse? Real against real, then `benchmarks.faults` one by one.
 
-    python -m benchmarks.metrics_sanity            # writes benchmarks/results/metrics_sanity.{json,md}; ten CPU-minutes
+    python -m benchmarks.metrics_sanity            # writes benchmarks/results/metrics_sanity.{json,md}; fifteen CPU-minutes
     python -m benchmarks.metrics_sanity --people 80 --kimg 1 --out /tmp/sanity      # to try it
 
 The images are built-in heads at 64². The reference is 1,000 people in two views each, the "fakes" are 1,000 others in
@@ -225,9 +225,8 @@ def as_markdown(result: dict[str, Any]) -> str:
 
 
 def _table(title: str, metrics: dict[str, Found]) -> list[str]:
-    count = next(iter(metrics.values()))["images"]
-    lines = [f"## {title}, {count} images of each set", "", "| | " + " | ".join(metrics) + " |"]
-    lines.append("|---|" + "---|" * len(metrics))
+    lines = [f"## {title}", "", "| | " + " | ".join(metrics) + " |", "|---|" + "---|" * len(metrics)]
+    lines.append("| images of each set | " + " | ".join(f"{found['images']:,}" for found in metrics.values()) + " |")
     lines.append("| real against real | " + " | ".join(f"{found['clean']:.4g}" for found in metrics.values()) + " |")
     chance = " | ".join(f"{found['low']:.4g} to {found['high']:.4g}" for found in metrics.values())
     lines.append(f"| chance | {chance} |")
