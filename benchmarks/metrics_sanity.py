@@ -1,6 +1,6 @@
 """Does every metric move the right way when images get worse? Real against real, then `benchmarks.faults` one by one.
 
-    python -m benchmarks.metrics_sanity            # writes benchmarks/results/metrics_sanity.{json,md}; fifteen CPU-minutes
+    python -m benchmarks.metrics_sanity    # fifteen CPU-minutes; writes benchmarks/results/metrics_sanity.{json,md}
     python -m benchmarks.metrics_sanity --people 80 --kimg 1 --out /tmp/sanity      # to try it
 
 The images are built-in heads at 64². The reference is 1,000 people in two views each, the "fakes" are 1,000 others in
