@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,3 +67,9 @@ def draw_blobs(count: int, side: int, seed: int) -> tuple[np.ndarray, np.ndarray
     spot = np.exp(-((x - centre) ** 2 + (y - height) ** 2) / 0.05) * np.where(bright, 1.0, 0.6)
     colours = np.where(warm[..., None], (1.0, 0.6, 0.2), (0.2, 0.6, 1.0)) * rng.uniform(0.8, 1.0, (count, 1, 1, 3))
     return (spot[..., None] * colours * 255).round().astype(np.uint8), attributes
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C arrive: a shell that starts the tests in the background has it ignored, by every child as well."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
