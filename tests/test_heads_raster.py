@@ -112,7 +112,7 @@ def test_depth_buffer_keeps_the_nearest():
     rng, size = np.random.default_rng(4), 16
     screen = np.stack([*rng.uniform(-8, 24, (2, 60)), rng.uniform(5, 9, 60)]).astype(np.float32)
     fragments = rasterise(screen, rng.integers(0, 60, (3, 40)), size, cull=False)
-    buffer = DepthBuffer(size)
+    buffer = DepthBuffer(size, len(fragments))
     half = len(fragments) // 2
     for part in (slice(half, None), slice(half)):
         buffer.offer(fragments.select(part), np.arange(len(fragments))[part])

@@ -11,15 +11,16 @@ _ID_BITS = 32
 
 
 class DepthBuffer:
-    """The nearest of the fragments offered for each sample, depths above zero. Of equally near ones the lowest numbered
-    is kept.
+    """The nearest of `count` fragments for each sample, depths above zero. Of equally near ones the lowest numbered is
+    kept.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, count: int) -> None:
         self.keys = np.full(size * size, NOTHING)
+        self.count = count
 
     def offer(self, fragments: Fragments, numbers: np.ndarray) -> None:
-        """Take in `fragments`, called by `numbers` (k,) below 2³²."""
+        """Take in `fragments`, called by `numbers` (k,) below `count`."""
         np.minimum.at(self.keys, fragments.sample, _depth_bits(fragments) | numbers)
 
     def passes(self, fragments: Fragments) -> np.ndarray:
@@ -29,7 +30,10 @@ class DepthBuffer:
     def kept(self) -> np.ndarray:
         """The numbers of the fragments kept, ascending."""
         kept = self.keys.take(np.flatnonzero(self.keys != NOTHING))
-        return np.sort(kept & np.int64(2**_ID_BITS - 1))
+        kept &= np.int64(2**_ID_BITS - 1)
+        marked = np.zeros(self.count, bool)  # faster than to sort them
+        marked[kept] = True
+        return np.flatnonzero(marked)
 
     def depths(self, samples: np.ndarray) -> np.ndarray:
         """Depth (k,) float32 of what is kept at `samples` (k,); not a number where nothing is."""

@@ -87,14 +87,16 @@ def _framing(sitter: Sitter, surfaces: list[Surface], shot: Shot) -> tuple[np.nd
     """What the camera takes for the eyes' middle and the head's height: for high hair and hats, so that none is cut
     off, it looks a little further up and from further away.
     """
-    eye_centre = sitter.head[:, sitter.pack.parts["eyes"].anchors.ravel()].mean(1)
+    eye_centre = sitter.head.take(sitter.pack.parts["eyes"].anchors.ravel(), 1).mean(1)
     height = float(sitter.scale[1] * REFERENCE_HEAD_HEIGHT)
     high = np.float32(eye_centre[1] + HIGH_ABOVE_EYES * sitter.scale[1])
     tops = np.concatenate([s.vertices.take(np.flatnonzero(s.vertices[1] > high), 1) for s in surfaces], 1)
     if not tops.size:
         return eye_centre, height
-    missing = UPPER_MARGIN - float(aim_camera(shot, eye_centre, height, 1).project(tops)[1].min())
+    rows = aim_camera(shot, eye_centre, height, 1).project(tops)[1]
+    missing = UPPER_MARGIN - float(rows.min())
     if missing > 0:
+        tops = tops.take(np.flatnonzero(rows < rows.min() + np.float32(UPPER_MARGIN)), 1)
         eye_centre[1] += np.float32(min(LOOKING_UP * missing * 2 * FRAME_HALF_HEIGHT, MOST_RAISED))
         middle = 0.5 + shot.shift[1]
         highest = float(aim_camera(shot, eye_centre, height, 1).project(tops)[1].min())

@@ -17,7 +17,7 @@ from PIL import Image
 VERTEX_STEP = 1 / 2000
 WEIGHT_STEP = 1 / 8192
 UV_STEP = 1 / 65535
-DENSE_SHARE = 0.3  # of the head that a target moves, from which on it is added as a whole
+EVERYWHERE = 0.7  # share of the head that a group of targets moves, from which on it is added to all of it
 REFERENCE_SPANS = np.array([1.6682, 2.3542, 2.8351], np.float32)  # x, y, z spans that part offsets were authored at
 
 OPAQUE_TEXTURES = ("t/skin", "t/eyes", "t/teeth", "t/tongue", "t/hat")
@@ -89,6 +89,39 @@ class Texture:
 
 
 @dataclass(frozen=True)
+class TargetGroup:
+    """Targets `members` (m,) that move the same region: their offsets (m, k) at places (k,) of the flattened head, or
+    everywhere.
+    """
+
+    members: np.ndarray
+    offsets: np.ndarray
+    places: np.ndarray | None
+
+    @classmethod
+    def of(cls, targets: np.ndarray, members: np.ndarray) -> TargetGroup:
+        """The group of `members` among all targets (t, 3, n)."""
+        offsets = targets.reshape(len(targets), -1)[members]
+        places = np.flatnonzero(offsets.any(0))
+        if len(places) > EVERYWHERE * offsets.shape[1]:
+            return cls(members, offsets, None)
+        return cls(members, np.ascontiguousarray(offsets[:, places]), places)
+
+    def add(self, flat: np.ndarray, weights: np.ndarray) -> None:
+        """Add the offsets times the targets' `weights` (t,) to a flattened head (3 n,), in place."""
+        own = weights.take(self.members)
+        active = np.flatnonzero(own).tolist()
+        if not active:
+            return
+        total = flat if self.places is None else np.zeros(len(self.places), np.float32)
+        moved = np.empty_like(total)
+        for member in active:
+            total += np.multiply(self.offsets[member], own[member], out=moved)
+        if self.places is not None:
+            flat[self.places] += total
+
+
+@dataclass(frozen=True)
 class Pack:
     """Everything in `heads.npz` as float32 and int32 arrays."""
 
@@ -112,28 +145,27 @@ class Pack:
     def morph(self, weights: np.ndarray) -> np.ndarray:
         """The head (3, n) with target `weights` (t,) added to the neutral one."""
         head = self.vertices.copy()
-        places, moved = head.ravel(), np.empty(head.size, np.float32)
-        for target in np.flatnonzero(weights).tolist():
-            index, offsets = self._sparse_targets[target]
-            if index is None:
-                places += np.multiply(offsets, weights[target], out=moved)
-            else:
-                places[index] += offsets * weights[target]
+        for group in self._groups:
+            group.add(head.ravel(), weights)
         return head
 
     @cached_property
-    def _sparse_targets(self) -> list[tuple[np.ndarray | None, np.ndarray]]:
-        """Each target's offsets that are not zero and their places in (3 n,); or all of them, and None."""
-        sparse: list[tuple[np.ndarray | None, np.ndarray]] = []
-        for offsets in self.targets.reshape(len(self.targets), -1):
-            index = np.flatnonzero(offsets)
-            dense = len(index) > DENSE_SHARE * len(offsets)
-            sparse.append((None, offsets) if dense else (index, offsets[index]))
-        return sparse
+    def _groups(self) -> list[TargetGroup]:
+        """The targets by region, so that few vertices are added to for each."""
+        regions: dict[str, list[int]] = {}
+        for name, target in self.target_index.items():
+            regions.setdefault(name.split("/")[0], []).append(target)
+        return [TargetGroup.of(self.targets, np.array(members)) for members in regions.values()]
 
     def names(self, prefix: str) -> list[str]:
         """Sorted names of the parts or textures that start with `prefix`."""
-        return sorted(name for name in {**self.parts, **self.textures} if name.startswith(prefix))
+        if prefix not in self._names:
+            self._names[prefix] = sorted(name for name in {**self.parts, **self.textures} if name.startswith(prefix))
+        return list(self._names[prefix])
+
+    @cached_property
+    def _names(self) -> dict[str, list[str]]:
+        return {}
 
 
 def _opposite(name: str) -> str | None:

@@ -96,12 +96,10 @@ def pick(values: np.ndarray, index: np.ndarray, axis: int | None = None) -> np.n
 
 def blend(values: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """The sums (c, k) of `values` (c, v) at three `corners` (3, k) each, by their weights (3, k)."""
-    result = pick(values, corners[0], 1)
-    result *= weights[0]
-    for corner, weight in zip(corners[1:], weights[1:], strict=True):
-        share = pick(values, corner, 1)
-        share *= weight
-        result += share
+    shares = pick(values, corners, 1)
+    shares *= weights
+    result = shares[:, 0] + shares[:, 1]
+    result += shares[:, 2]
     return result
 
 

@@ -149,10 +149,8 @@ def _enlarged(light: np.ndarray, resolution: int) -> np.ndarray:
 
 
 def _develop(light: np.ndarray, resolution: int) -> np.ndarray:
-    side = SAMPLES_PER_PIXEL_SIDE
-    exposed = np.clip(light, 0, 1).reshape(3, resolution, side, resolution, side)
-    pixels = np.float32(0.25) * (
-        exposed[:, :, 0, :, 0] + exposed[:, :, 0, :, 1] + exposed[:, :, 1, :, 0] + exposed[:, :, 1, :, 1]
-    )
-    stored = np.sqrt(pixels) * np.float32(255) + np.float32(0.5)
+    exposed = np.minimum(light, 1).reshape(3, resolution, SAMPLES_PER_PIXEL_SIDE, -1)
+    rows = exposed[:, :, 0] + exposed[:, :, 1]
+    pixels = rows[..., ::SAMPLES_PER_PIXEL_SIDE] + rows[..., 1::SAMPLES_PER_PIXEL_SIDE]
+    stored = np.sqrt(pixels) * np.float32(255 / SAMPLES_PER_PIXEL_SIDE) + np.float32(0.5)
     return np.ascontiguousarray(stored.astype(np.uint8).transpose(1, 2, 0))

@@ -30,7 +30,7 @@ DECAL_BIAS = 0.05  # decimetres brows and lashes may lie behind the skin and sti
 def paint(light: np.ndarray, surfaces: list[Surface], camera: Camera, samples: int) -> None:
     """Put what the camera sees of `surfaces` into `light` (3, samples²)."""
     scene = Scene.of(surfaces, camera, samples)
-    buffer = DepthBuffer(samples)
+    buffer = DepthBuffer(samples, len(scene.fragments))
     scene.compete(buffer)
     for layer, hits, sample in scene.look(buffer.kept()):
         _put(light, sample, layer.surface.shade(hits))

@@ -214,19 +214,15 @@ class Lamp:
         shares `openness` (v,) of the sky.
         """
         lighting = np.empty((4, normals.shape[1]), np.float32)
-        cosine = dot(normals, self.direction)
-        sky = normals[1] * np.float32(0.2 * material.gain)
-        sky += np.float32(0.8 * material.gain)
+        gain = np.float32(material.gain)
+        diffuse = np.add(dot(normals, self.direction), material.wrap, out=lighting[:3])
+        np.maximum(diffuse, 0, out=diffuse)
+        diffuse *= lit
+        diffuse *= self.key * (gain / (1 + material.wrap))
+        sky = normals[1] * np.float32(0.2)
+        sky += np.float32(0.8)
         sky *= openness
-        wraps = material.wrap[:, 0].tolist()
-        for channel, wrap in enumerate(wraps):
-            if channel == 0 or wrap != wraps[0]:
-                diffuse = np.maximum(cosine + np.float32(wrap), 0)
-                diffuse *= lit
-            row = np.multiply(
-                diffuse, self.key[channel] * np.float32(material.gain / (1 + wrap)), out=lighting[channel]
-            )
-            row += sky * self.ambient[channel]
+        diffuse += sky * (self.ambient * gain)
         highlight = np.maximum(dot(normals, self.halfway), 0, out=lighting[3])
         for _ in range(material.gloss_doublings):
             highlight *= highlight
