@@ -60,9 +60,8 @@ def expression_weights(pack: Pack, expression: Expression) -> np.ndarray:
         "browDown": max(-expression.brows, 0.0),
     }
     weights = np.zeros(len(pack.target_index), np.float32)
-    for unit, amount in units.items():
-        for side in ("Left", "Right"):
-            weights[pack.target_index[f"fu/{unit}{side}"]] = amount
+    for side in ("Left", "Right"):
+        weights[pack.targets_named(tuple(f"fu/{unit}{side}" for unit in units))] = list(units.values())
     weights[pack.target_index["fu/jawOpen"]] = expression.jaw_open
     for name, amount in AT_REST.items():
         weights[pack.target_index[name]] += amount

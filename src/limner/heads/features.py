@@ -129,8 +129,7 @@ def feature_weights(pack: Pack, identity: Identity, features: Features) -> np.nd
 
 
 def _add(pack: Pack, weights: np.ndarray, targets: dict[str, float], strength: float) -> None:
-    for name, amount in targets.items():
-        weights[pack.target_index[name]] += strength * amount
+    weights[pack.targets_named(tuple(targets))] += strength * np.array(list(targets.values()))
 
 
 @lru_cache(maxsize=1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -101,14 +102,13 @@ def dot(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def rotate(rotation: np.ndarray, points: np.ndarray) -> np.ndarray:
     """`rotation` (3, 3) applied to the columns of `points` (3, n)."""
-    turned = np.empty_like(points)
-    for row, (along_x, along_y, along_z) in zip(turned, rotation, strict=True):
-        np.multiply(points[0], along_x, out=row)
-        row += points[1] * along_y
-        row += points[2] * along_z
+    turned = rotation[:, :1] * points[0]
+    turned += rotation[:, 1:2] * points[1]
+    turned += rotation[:, 2:] * points[2]
     return turned
 
 
+@lru_cache(maxsize=8)
 def head_rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
     """The rotation (3, 3) of a head, angles in radians.
 
@@ -121,7 +121,9 @@ def head_rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
     towards = (-cos_p * sin_y, -sin_p, cos_p * cos_y)
     tipped = [cos_r * x + sin_r * y for x, y in zip(turned, lifted, strict=True)]
     upright = [cos_r * y - sin_r * x for x, y in zip(turned, lifted, strict=True)]
-    return np.array([tipped, upright, towards], np.float32)
+    rotation = np.array([tipped, upright, towards], np.float32)
+    rotation.flags.writeable = False  # it is shared
+    return rotation
 
 
 def turn_eyes(eyes: np.ndarray, gaze: tuple[float, float]) -> np.ndarray:

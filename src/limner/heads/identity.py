@@ -9,6 +9,12 @@ import numpy as np
 from limner.heads.pack import Pack
 
 ORIGINS = ("african", "asian", "caucasian")
+SEXES_AND_AGES = ("male-young", "male-old", "female-young", "female-old")
+ORIGIN_TARGETS = tuple(f"macro/{origin}-{kind}" for kind in SEXES_AND_AGES for origin in ORIGINS)
+BUILD_TARGETS = {
+    build: tuple(f"macro/universal-{kind}-averagemuscle-{build}" for kind in SEXES_AND_AGES)
+    for build in ("maxweight", "minweight")
+}
 YOUNG_SHARE = 0.55
 YOUNG_AGES = (18.0, 36.0)  # years; ages keep clear of the line between young and not
 OLD_AGES = (54.0, 86.0)
@@ -54,13 +60,10 @@ def macro_weights(pack: Pack, identity: Identity) -> np.ndarray:
     weights = np.zeros(len(pack.target_index), np.float32)
     old = float(np.clip((identity.age_years - 25) / 60, 0, 1))
     build = "maxweight" if identity.build > 0 else "minweight"
-    for sex, sex_share in (("male", identity.masculinity), ("female", 1 - identity.masculinity)):
-        for age, age_share in (("young", 1 - old), ("old", old)):
-            share = sex_share * age_share
-            for origin, origin_share in zip(ORIGINS, identity.origin, strict=True):
-                weights[pack.target_index[f"macro/{origin}-{sex}-{age}"]] += share * origin_share
-            build_target = f"macro/universal-{sex}-{age}-averagemuscle-{build}"
-            weights[pack.target_index[build_target]] += share * min(abs(identity.build), 1.0)
+    sexes, ages = (identity.masculinity, 1 - identity.masculinity), (1 - old, old)
+    shares = np.array([sex * age for sex in sexes for age in ages])
+    weights[pack.targets_named(ORIGIN_TARGETS)] = (shares[:, None] * identity.origin).ravel()
+    weights[pack.targets_named(BUILD_TARGETS[build])] = shares * min(abs(identity.build), 1.0)
     return weights
 
 

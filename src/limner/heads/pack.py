@@ -110,13 +110,13 @@ class TargetGroup:
     def add(self, flat: np.ndarray, weights: np.ndarray) -> None:
         """Add the offsets times the targets' `weights` (t,) to a flattened head (3 n,), in place."""
         own = weights.take(self.members)
-        active = np.flatnonzero(own).tolist()
-        if not active:
+        active = np.flatnonzero(own)
+        if not active.size:
             return
         total = flat if self.places is None else np.zeros(len(self.places), np.float32)
         moved = np.empty_like(total)
-        for member in active:
-            total += np.multiply(self.offsets[member], own[member], out=moved)
+        for member, weight in zip(active.tolist(), own.take(active), strict=True):
+            total += np.multiply(self.offsets[member], weight, out=moved)
         if self.places is not None:
             flat[self.places] += total
 
@@ -133,6 +133,16 @@ class Pack:
     parts: dict[str, Part]
     textures: dict[str, Texture]
     local_pairs: tuple[tuple[str | None, str], ...]  # local targets: (name at negative weight, name at positive weight)
+
+    def targets_named(self, names: tuple[str, ...]) -> np.ndarray:
+        """Indices of the targets called `names`."""
+        if names not in self._named:
+            self._named[names] = np.array([self.target_index[name] for name in names])
+        return self._named[names]
+
+    @cached_property
+    def _named(self) -> dict[tuple[str, ...], np.ndarray]:
+        return {}
 
     def scale(self, head: np.ndarray) -> np.ndarray:
         """How much larger than the reference a head (3, n) is along x, y, z: (3,)."""

@@ -19,7 +19,7 @@ class Remembered(Generic[T]):
         self._known: dict[tuple[int, ...], tuple[tuple[weakref.ref[object], ...], T]] = {}
 
     def __call__(self, function: Callable[..., T], *objects: object) -> T:
-        key = tuple(id(thing) for thing in objects)
+        key = tuple(map(id, objects))
         known = self._known.get(key)
         if known is None:  # an object that goes takes its entry along before its identity can be given to another
             watched = tuple(weakref.ref(thing, lambda _: self._known.pop(key, None)) for thing in objects)

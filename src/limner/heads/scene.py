@@ -55,7 +55,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Scene:
-    """Layers, decals last, and all their fragments; triangles (3, f) of all vertices, and their lighting (4, v)."""
+    """Layers, first those without holes, decals last; all fragments; all triangles (3, f); all lighting (4, v)."""
 
     layers: list[Layer]
     fragments: Fragments
@@ -65,7 +65,7 @@ class Scene:
     @classmethod
     def of(cls, surfaces: list[Surface], camera: Camera, samples: int) -> Scene:
         """The scene of surfaces in a picture of samples × samples."""
-        ordered = [_ordered(surface) for surface in sorted(surfaces, key=lambda surface: surface.decal)]
+        ordered = [_ordered(surface) for surface in sorted(surfaces, key=lambda s: (s.decal, s.cut_out))]
         surfaces = [surface for surface, _ in ordered]
         counts = [surface.mesh.triangles.shape[1] for surface in surfaces]
         vertices = [0, *accumulate(surface.vertices.shape[1] for surface in surfaces)]
@@ -82,25 +82,28 @@ class Scene:
 
     def compete(self, buffer: DepthBuffer) -> None:
         """Offer all fragments but the decals' to the depth buffer: of those with holes, the ones that are opaque."""
-        layers = [layer for layer in self.layers if not layer.surface.decal]
-        for layer in layers:
-            solid = slice(layer.start, layer.solid)
-            buffer.offer(self.fragments.select(solid), np.arange(layer.start, layer.solid))
+        holed = [layer for layer in self.layers if layer.surface.cut_out]
+        first = holed[0].start if holed else self._first_decal()
+        for start, stop in ((0, first), *((layer.start, layer.solid) for layer in holed)):
+            buffer.offer(self.fragments.select(slice(start, stop)), np.arange(start, stop))
         passing = [
-            layer.solid + buffer.passes(self.fragments.select(slice(layer.solid, layer.stop))) for layer in layers
+            layer.solid + buffer.passes(self.fragments.select(slice(layer.solid, layer.stop))) for layer in holed
         ]
-        partly = np.concatenate(passing)
-        opaque = [np.zeros(0, bool)]
-        for layer, hits, sample in self.look(partly, lit=False):
-            opaque.append(layer.surface.coverage(hits) > _thresholds(sample, self.fragments.size))
-        partly = partly.take(np.flatnonzero(np.concatenate(opaque)))
-        buffer.offer(self.fragments.select(partly), partly)
+        if passing:
+            partly = np.concatenate(passing)
+            opaque = [layer.surface.coverage(hits) for layer, hits, _ in self.look(partly, lit=False)]
+            thresholds = _thresholds(self.fragments.sample.take(partly), self.fragments.size)
+            partly = partly.take(np.flatnonzero(np.concatenate(opaque or [thresholds]) > thresholds))
+            buffer.offer(self.fragments.select(partly), partly)
 
     def decals_in_front(self, buffer: DepthBuffer) -> np.ndarray:
         """The decals' fragments that show, ascending."""
-        start = min((layer.start for layer in self.layers if layer.surface.decal), default=len(self.fragments))
+        start = self._first_decal()
         decals = self.fragments.select(slice(start, None))
         return start + np.flatnonzero(decals.depth - np.float32(DECAL_BIAS) <= buffer.depths(decals.sample))
+
+    def _first_decal(self) -> int:
+        return min((layer.start for layer in self.layers if layer.surface.decal), default=len(self.fragments))
 
     def look(self, numbers: np.ndarray, *, lit: bool = True) -> Iterator[tuple[Layer, Hits, np.ndarray]]:
         """The fragments of ascending `numbers` (k,) as the hits of each layer, with the samples they are at."""
@@ -148,8 +151,7 @@ def _layers(ordered: list[tuple[Surface, int]], fragments: Fragments) -> list[La
     for (surface, _), first, own, (start, solid, stop) in zip(
         ordered, firsts, facets.tolist(), numbers.tolist(), strict=True
     ):
-        seen = slice(own[0], own[2], SPREAD_STEP)
-        spread = Spread(surface.mesh, fragments.facets.index[seen] - first, fragments.facets.areas[seen])
+        spread = Spread(surface.mesh, fragments.facets, slice(own[0], own[2], SPREAD_STEP), first)
         layers.append(Layer(surface, start, solid, stop, first, spread))
     return layers
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from limner.heads.geometry import dot, head_rotation, normalised
 from limner.heads.pack import Mesh
-from limner.heads.raster import blend
+from limner.heads.raster import Facets, blend
 from limner.heads.shot import Shot
 from limner.heads.textures import look_up, look_up_sum
 
@@ -45,26 +45,32 @@ CLOTH = Material(_wrap(0.3, 0.3, 0.3), 0.0, 0)
 
 @dataclass(frozen=True)
 class Spread:
-    """How large a surface of `mesh` is in the picture: its triangles (t,) that face it, over `areas` (t,) samples."""
+    """How large a surface of `mesh` is in the picture: `own` of the `facets` are its triangles, numbered there from
+    `first_triangle`.
+    """
 
     mesh: Mesh
-    triangles: np.ndarray
-    areas: np.ndarray
+    facets: Facets
+    own: slice
+    first_triangle: int
 
     def texels_per_sample(self, shape: tuple[int, ...], uv: np.ndarray | None = None) -> float:
         """How many texels of a texture of (height, width) one sample's side spans; `uv` (2, v) per vertex, if not the
         mesh's own.
         """
-        texture_areas = self._texture_area if uv is None else _area_within(uv, self.mesh.triangles, self.triangles)
-        return math.sqrt(texture_areas / self._area * shape[0] * shape[1])
+        if uv is None:
+            return self._texture_scale * math.sqrt(shape[0] * shape[1])
+        area = _area_within(uv, self.mesh.triangles, self.facets.index[self.own] - self.first_triangle)
+        return math.sqrt(area / self._area * shape[0] * shape[1])
 
     @cached_property
     def _area(self) -> float:
-        return max(float(self.areas.sum()), 1e-9)
+        return max(float(np.add.reduce(self.facets.areas[self.own])), 1e-9)
 
     @cached_property
-    def _texture_area(self) -> float:
-        return float(self.mesh.texture_areas.take(self.triangles).sum())
+    def _texture_scale(self) -> float:
+        areas = self.mesh.texture_areas.take(self.facets.index[self.own] - self.first_triangle)
+        return math.sqrt(float(np.add.reduce(areas)) / self._area)
 
 
 def _area_within(uv: np.ndarray, triangles: np.ndarray, chosen: np.ndarray) -> float:
@@ -174,6 +180,9 @@ class Surface:
         if not self.textures:
             return self.tint
         texels_per_sample = hits.spread.texels_per_sample(self.textures[0][1].shape[-2:])
+        if len(self.textures) == 1:
+            ((share, planes),) = self.textures
+            return (self.tint * share) * look_up(planes, hits.uv, texels_per_sample)
         return self.tint * look_up_sum(self.textures, hits.uv, texels_per_sample)
 
     def coverage(self, hits: Hits) -> np.ndarray:

@@ -84,7 +84,11 @@ def look_up(planes: np.ndarray, uv: np.ndarray, texels_per_sample: float) -> np.
     Where texels are no larger than samples, the nearest one is taken; larger ones are blended bilinearly. Outside the
     texture, its edge goes on.
     """
-    return look_up_sum(((np.ones((1, 1), np.float32), planes),), uv, texels_per_sample)
+    chosen = level(planes, texels_per_sample)
+    height, width = chosen.shape[-2:]
+    smooth = texels_per_sample * width < planes.shape[-1]
+    reader = _blended(uv, height, width) if smooth else _nearest(uv, height, width)
+    return reader(chosen.reshape(-1, height * width))
 
 
 def look_up_sum(
