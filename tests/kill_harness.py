@@ -38,7 +38,7 @@ from limner.latents import Gaussian, Labels, LatentSpace
 from limner.layers.batch_norm import BatchNorm
 from limner.models import MODELS, Model, Phase
 from limner.optim import Adam, RMSprop
-from limner.training import recorder, run, trainer
+from limner.training import recorder, run, sheets, trainer
 from limner.training.config import TrainConfig, read_config
 from limner.training.distributed import World
 from limner.training.log import read_events
@@ -97,7 +97,7 @@ class Restless(Model):
     def generator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         return F.softplus(-self.judge(self.generate(batch.latents).flatten(1))).mean(), {"balance": self.balance}
 
-    def move_balance(self) -> None:
+    def move_balance(self, logs: Mapping[str, Tensor]) -> None:
         self.balance += 0.01 * random.random()
 
     def generate(self, latents: Tensor) -> Tensor:
@@ -174,7 +174,7 @@ def warm_up() -> None:
         for name in TINY:
             config = tiny_config(name, dataset.folder)
             run._make_trainer(KNOWN[name], config, dataset, World()).iteration()
-            recorder.generate(KNOWN[name](config.model, 16, Labels()).eval(), torch.randn(2, 6), torch.device("cpu"))
+            sheets.generate(KNOWN[name](config.model, 16, Labels()).eval(), torch.randn(2, 6), torch.device("cpu"))
 
 
 # --- children -----------------------------------------------------------------------------------------------------
@@ -220,7 +220,7 @@ def wait(pid: int, seconds: float = 120) -> int:
 
 def go(folder: Path, name: str, config: TrainConfig[Any]) -> None:
     """What `limner train`, and after a kill `limner resume`, do: begin the run in this folder or go on with it."""
-    recorder.SHEET_FACES = 4
+    sheets.SHEET_FACES = sheets.RECONSTRUCTIONS = 4
     if (folder / "config.json").exists():
         run.resume(folder, *read_config(folder / "config.json"))
     else:

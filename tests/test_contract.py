@@ -9,7 +9,9 @@ import torch
 
 from limner.errors import LimnerError
 from limner.latents import NO_LABELS, Labels
-from limner.models import MODELS, Model, Phase, find_model
+from limner.models import MODELS, Encodes, Model, Phase, find_model
+from limner.models.vae import Encoder
+from limner.types import Batch, Draws
 
 NAMES = list(MODELS)
 LABELS = Labels(("Male", "Smiling", "Bald"), np.array([[1, 0, 1], [0, 1, 0], [0, 0, 0]], dtype=bool))
@@ -50,13 +52,52 @@ def test_a_face_depends_on_its_latent_alone(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_attributes_are_a_latent_part_that_matters(name):
-    model = small(name, labels=LABELS).eval()
-    assert "attributes" in model.latents
+@pytest.mark.parametrize("resolution", [16, 32])
+def test_attributes_are_a_latent_part_that_matters_where_a_model_takes_them(name, resolution):
+    model = small(name, resolution, labels=LABELS).eval()
+    assert ("attributes" in model.latents) == MODELS[name].takes_attributes(model.config)
+    if "attributes" not in model.latents:
+        return
     latents = model.latents.sample(2, torch.Generator().manual_seed(1))
     flipped = model.latents.replace(latents, attributes=1 - model.latents.split(latents)["attributes"])
     with torch.no_grad():
         assert not torch.allclose(model.generate(latents), model.generate(flipped))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("resolution", [16, 32])
+def test_a_conditional_models_judges_look_at_the_attributes(name, resolution):
+    """Losses of the first phase (discriminator, critic, encoder) differ where the attributes do."""
+    model = small(name, resolution, labels=LABELS).train()
+    if not MODELS[name].takes_attributes(model.config):
+        return
+    images = torch.rand(4, 3, resolution, resolution, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    latents = model.latents.sample(4, torch.Generator().manual_seed(1))
+    losses = []
+    for told in (torch.zeros(4, 3), torch.ones(4, 3)):
+        draws = Draws(torch.Generator().manual_seed(3), 4, 0, 4)
+        losses.append(float(model.phases()[0].loss(Batch(images, latents, draws, told))[0].detach()))
+    assert losses[0] != pytest.approx(losses[1], abs=1e-7)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("labels", [NO_LABELS, LABELS], ids=["unconditional", "conditional"])
+def test_photos_are_encoded_to_latents_where_a_model_can(name, labels):
+    model = small(name, 32, labels).eval()
+    assert isinstance(model, Encodes) == (name in ("vae", "vae-gan"))
+    if not isinstance(model, Encodes):
+        return
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    told = torch.tensor([[1.0, 0, 1], [0, 1, 0]]) if labels.names else None
+    with torch.no_grad():
+        latents = model.encode(images, told)
+        assert torch.equal(latents, model.encode(images, told)), "nothing random"
+        assert model.generate(latents).shape == images.shape
+    assert not torch.equal(latents[0], latents[1])
+    if told is not None:
+        assert torch.equal(model.latents.split(latents)["attributes"], told)
+        with pytest.raises(LimnerError, match="attributes"):
+            model.encode(images)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -112,13 +153,44 @@ def count(module: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def test_parameter_counts_of_the_published_collection():
+COLLECTION = {
+    "dcgan": ({}, 23_909_265),
+    "lsgan": ({}, 23_909_265),
+    "wgan": ({}, 23_909_265),
+    "wgan-gp": ({"critic_norm": "instance"}, 23_905_841),
+    "infogan": ({"codes": "attributes"}, 26_257_961),
+    "began": ({"networks": "dcgan"}, 39_118_952),
+    "vae": ({}, 26_013_120),
+    "vae-gan": ({}, 36_805_201),
+}
+"""settings with which a model's networks are the published collection's, and their parameters at its sizes"""
+FORTY = Labels(tuple(f"a{i}" for i in range(40)), np.eye(2, 40, dtype=bool))
+
+
+@pytest.mark.parametrize("name", COLLECTION)
+def test_parameter_counts_of_the_published_collection(name):
     """Width 128, z of 88, 40 attributes, 64²: the sizes the five-project survey measured."""
-    labels = Labels(tuple(f"a{i}" for i in range(40)), np.zeros((2, 40), dtype=bool))
-    dcgan = MODELS["dcgan"](MODELS["dcgan"].Config(latent_dim=88, width=128), 64, labels)
-    assert (count(dcgan.generator), count(dcgan.discriminator)) == (13_117_184, 10_792_081)
-    wgan = MODELS["wgan-gp"](MODELS["wgan-gp"].Config(latent_dim=88, width=128, critic_norm="instance"), 64, labels)
-    assert count(wgan) == 23_905_841
+    settings, expected = COLLECTION[name]
+    with torch.device("meta"):
+        model = MODELS[name](MODELS[name].Config(latent_dim=88, width=128, **settings), 64, FORTY)
+    assert count(model) == expected
+
+
+def test_parameter_counts_of_the_collections_parts():
+    for width, latent_dim, counts in ((128, 88, (13_117_184, 10_792_081)), (64, 128, (4_133_760, 2_643_409))):
+        with torch.device("meta"):
+            dcgan = MODELS["dcgan"](MODELS["dcgan"].Config(latent_dim=latent_dim, width=width), 64, FORTY)
+            encoder = Encoder(latent_dim, width, 64, 40)
+        assert (count(dcgan.generator), count(dcgan.discriminator)) == counts
+        assert count(encoder) == {88: 12_884_584, 128: 3_168_016}[latent_dim]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_size_the_collection_is_asked_for_can_be_built(name):
+    for resolution in (32, 64, 128):
+        with torch.device("meta"):
+            model = MODELS[name](MODELS[name].Config(), resolution, FORTY)
+        assert model.resolution == resolution
 
 
 def test_the_papers_dcgan_has_1024_channels_at_4_pixels():

@@ -16,7 +16,7 @@ TAG = re.compile(r"#\s*(\(\d+[a-z]?\))\s*$", re.M)
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_model_file_opens_with_its_paper(file):
     doc = ast.get_docstring(ast.parse(file.read_text())) or ""
-    assert re.search(r"arXiv:\d{4}\.\d{5}", doc), "the citation with its arXiv number"
+    assert re.search(r"arXiv:\d{4}\.\d{4,5}", doc), "the citation with its arXiv number"
     assert "Departures from the paper:" in doc
 
 
@@ -24,8 +24,8 @@ def test_a_model_file_opens_with_its_paper(file):
 def test_every_tag_is_cited_in_the_docstring(file):
     text = file.read_text()
     tags = set(TAG.findall(text))
-    assert tags, "no line says which equation it computes"
     doc = ast.get_docstring(ast.parse(text)) or ""
+    assert tags or "Numbers of equations are left out" in doc, "no line says which equation it computes"
     cited = {line.strip().split()[0] for line in doc.splitlines() if re.match(r"\s*\(\d+[a-z]?\)\s", line)}
     assert tags <= cited, f"{tags - cited} is computed but not quoted at the top of the file"
     assert cited <= tags, f"{cited - tags} is quoted at the top but no line computes it"

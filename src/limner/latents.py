@@ -132,6 +132,14 @@ class Uniform(Part):
 
 
 @dataclass(frozen=True)
+class Categorical(Part):
+    """One of `width` values, all as likely, as a one in its column."""
+
+    def sample(self, n: int, rng: torch.Generator) -> Float[Tensor, "n w"]:
+        return torch.eye(self.width)[torch.randint(self.width, (n,), generator=rng)]
+
+
+@dataclass(frozen=True)
 class AttributeRows(Part):
     """Attributes, 0 or 1, as a row of the real data."""
 

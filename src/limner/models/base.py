@@ -5,18 +5,23 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import nn
 
 from limner.errors import LimnerError
 from limner.latents import Labels, LatentSpace
 from limner.optim import Adam, RMSprop
-from limner.types import Batch, Images, Latents, Logs, Scalar
+from limner.types import Attributes, Batch, Images, Latents, Logs, Scalar
 
 
-def nothing() -> None:
+def nothing(logs: Logs) -> None:
     """The default `after_step`."""
+
+
+def one() -> float:
+    """The default `rate`."""
+    return 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +37,10 @@ class Phase:
     optimizer: Adam | RMSprop
     steps: int = 1
     """updates per iteration; update k of every phase looks at the iteration's k-th batch of reals"""
-    after_step: Callable[[], None] = nothing
-    """WGAN clips, BEGAN moves k"""
+    after_step: Callable[[Logs], None] = nothing
+    """WGAN clips, BEGAN moves k; given what the loss logged, averaged over the whole batch and all processes"""
+    rate: Callable[[], float] = one
+    """what the learning rate is multiplied by, beside the run's own schedule: a function of the model's buffers"""
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,11 @@ class Model(nn.Module, ABC):
         self.resolution = resolution
         self.labels = labels
 
+    @classmethod
+    def takes_attributes(cls, config: Any) -> bool:
+        """Whether a model with these settings makes anything of the dataset's attributes."""
+        return True
+
     @abstractmethod
     def phases(self) -> tuple[Phase, ...]:
         """The updates of one iteration, in order. Called once per trainer."""
@@ -88,3 +100,17 @@ class Model(nn.Module, ABC):
 
     def set_images_seen(self, images_seen: int) -> None:
         """Told before every iteration and after loading; a model that grows or fades keeps what it needs."""
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    """A model that finds latents for photos."""
+
+    def encode(self, images: Images, attributes: Attributes | None = None) -> Latents:
+        """[n, 3, r, r] in [-1, 1] and their attributes [n, a] → latents [n, d], which `generate` turns back.
+
+        The middle of what the model believes, with nothing random in it.
+
+        Raises:
+            LimnerError: the model takes attributes and none are given.
+        """

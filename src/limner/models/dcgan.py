@@ -13,7 +13,7 @@ Departures from the paper:
 - Sides other than 64: the 4² level has `width` x resolution / 8 channels, at most 8 x `width`, halving at every level.
 - Conditional on the dataset's attributes when there are any (Mirza & Osindero 2014, arXiv:1411.1784): they are joined
   to z, and as constant planes to the discriminator's features after every convolution but the first and the last. The
-  planes take the place of as many features.
+  planes take the place of as many features. (At 16² there is none between, and they follow the first.)
 - The discriminator returns logits, and its losses are written as softplus, which cannot overflow.
 """
 
@@ -123,12 +123,19 @@ class Generator(nn.Module):
         self.apply(initialize)
 
     def forward(self, latents: Latents) -> Images:
+        return self.before_tanh(latents).tanh()
+
+    def before_tanh(self, latents: Latents) -> Images:
+        """What the tanh makes a picture of: half the logit of a pixel's brightness in [0, 1]."""
         # Under autocast the layers work in bfloat16; losses and pictures are kept in the latents' own precision.
-        return self.layers(latents[:, :, None, None]).to(latents.dtype)
+        return self.layers[:-1](latents[:, :, None, None]).to(latents.dtype)
 
 
-class Discriminator(nn.Module):
-    """[n, 3, r, r] and attributes [n, a] → logits [n]: strided convolutions and leaky ReLU of slope 0.2."""
+class Trunk(nn.Module):
+    """[n, 3, r, r] and attributes [n, a] → features [n, c, 4, 4]: strided convolutions, leaky ReLU of slope 0.2.
+
+    The features are the last convolution's, normalized, before their leaky ReLU.
+    """
 
     def __init__(self, width: int, resolution: int, attributes: int, norm: Callable[[int], nn.Module]) -> None:
         super().__init__()
@@ -137,20 +144,40 @@ class Discriminator(nn.Module):
             raise LimnerError(
                 f"width {width} leaves no room for {attributes} attributes; take more than {attributes // 2}"
             )
+        self.channels = channels[-1]
+        self.planes_at_once = len(channels) == 2
         self.first = Convolution(3, channels[0], 4, 2, 1)
         self.blocks = nn.ModuleList()
         for i, (before, after) in enumerate(itertools.pairwise(channels)):
             planes = attributes if i < len(channels) - 2 else 0
-            convolution = Convolution(before, after - planes, 4, 2, 1)
+            joined = attributes if self.planes_at_once else 0
+            convolution = Convolution(before + joined, after - planes, 4, 2, 1)
             self.blocks.append(nn.Sequential(convolution, norm(after - planes), nn.LeakyReLU(0.2)))
-        self.last = Convolution(channels[-1], 1, 4, 1, 0)
+
+    def features(self, images: Images, attributes: Attributes | None = None) -> Float[Tensor, "n {self.channels} 4 4"]:
+        features = F.leaky_relu(self.first(images), 0.2)
+        if self.planes_at_once:
+            features = with_planes(features, attributes)
+        for block in self.blocks[:-1]:
+            features = with_planes(block(features), attributes)
+        convolution, norm, _ = self.blocks[-1].children()
+        return norm(convolution(features))
+
+
+class Discriminator(Trunk):
+    """[n, 3, r, r] and attributes [n, a] → logits [n]."""
+
+    def __init__(self, width: int, resolution: int, attributes: int, norm: Callable[[int], nn.Module]) -> None:
+        super().__init__(width, resolution, attributes, norm)
+        self.last = Convolution(self.channels, 1, 4, 1, 0)
         self.apply(initialize)
 
     def forward(self, images: Images, attributes: Attributes | None = None) -> Logits:
-        features = F.leaky_relu(self.first(images), 0.2)
-        for block in self.blocks[:-1]:
-            features = with_planes(block(features), attributes)
-        return self.last(self.blocks[-1](features)).flatten().to(images.dtype)
+        return self.judge(self.features(images, attributes)).to(images.dtype)
+
+    def judge(self, features: Float[Tensor, "n c 4 4"]) -> Logits:
+        """Logits of features that are at hand already."""
+        return self.last(F.leaky_relu(features, 0.2)).flatten()
 
 
 def level_channels(width: int, resolution: int) -> list[int]:

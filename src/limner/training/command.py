@@ -23,6 +23,7 @@ QUICK_START: tuple[type[Model], TrainConfig[Any]] = (
     DCGAN,
     TrainConfig(
         model=DCGANConfig(width=48, learning_rate=6e-4),
+        attributes="none",
         kimg=72.0,
         batch_size=32,
         decay="cosine",

@@ -47,8 +47,9 @@ class TrainConfig(Generic[M]):
     """how many built-in heads to render when there is no --data"""
     resolution: int | None = None
     """side of the images, pixels; by default the largest the dataset has and the model can make, 32 for the heads"""
-    attributes: str = "none"
-    """attributes to condition on: none, all, or names with commas between them"""
+    attributes: str = "auto"
+    """attributes to condition on: all, none, or names with commas between them; auto takes all that the dataset has
+    where the model takes any"""
     seed: int = 0
     """of everything random"""
     kimg: float = 1000.0

@@ -141,10 +141,23 @@ def _settle(model_class: type[Model], config: TrainConfig[Any], dataset: Dataset
     return dataclasses.replace(
         config,
         resolution=resolution,
+        attributes=_settle_attributes(model_class, config, dataset),
         precision=precision,
         batch_size=config.batch_size or model_class.batch_size,
         data=None if config.data is None else config.data.resolve(),
     )
+
+
+def _settle_attributes(model_class: type[Model], config: TrainConfig[Any], dataset: Dataset) -> str:
+    takes = model_class.takes_attributes(config.model)
+    if config.attributes == "auto":
+        return "all" if takes and dataset.attribute_names else "none"
+    if chosen_attributes(config.attributes, dataset) and not takes:
+        raise LimnerError(
+            f"attributes is {config.attributes}, but {model_class.name} with these settings takes none; "
+            f"leave --attributes out (see `limner train {model_class.name} --help`)"
+        )
+    return config.attributes
 
 
 def _fast_bf16(device: torch.device) -> bool:

@@ -77,7 +77,7 @@ class Trainer:
         logs: dict[str, Tensor] = {}
         for phase in self.phases:
             for group in self.optimizers[phase.name].param_groups:
-                group["lr"] = phase.optimizer.learning_rate * factor
+                group["lr"] = phase.optimizer.learning_rate * factor * phase.rate()
             for step in range(phase.steps):
                 logs |= self.update(phase, self.images_seen + step * batch_size, batch_size, stage.resolution)
         images = batch_size * self.steps
@@ -100,7 +100,7 @@ class Trainer:
         self.world.average_([*gradients, *logs.values()])
         self._refuse_not_finite(phase, logs, gradients, start)
         optimizer.step()
-        phase.after_step()
+        phase.after_step(logs)
         return {f"{phase.name}/{name}": value for name, value in logs.items()}
 
     def _backward(self, phase: Phase, start: int, batch_size: int, resolution: int) -> dict[str, Tensor]:

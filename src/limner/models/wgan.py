@@ -1,0 +1,103 @@
+"""WGAN: Wasserstein GAN.
+
+Arjovsky, Chintala & Bottou 2017, arXiv:1701.07875. Over all 1-Lipschitz functions f, the largest difference of means is
+the earth mover's distance W between reals and fakes. A critic f whose weights w are kept in a box is K-Lipschitz for
+some K, and its difference approximates K W:
+
+    (3)   max over w:  E[f(x)] - E[f(G(z))]
+
+The generator minimizes -E[f(G(z))]. Algorithm 1: `critic_steps` ascents of the critic by RMSprop, each followed by
+w ← clip(w, -c, c), then one step of the generator.
+
+Departures from the paper:
+- The networks are DCGAN's, one of the architectures of the paper's experiments, conditional on attributes as there.
+- Fixed steps per generator update: the authors' code has longer bouts of the critic at the start and now and then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from limner.latents import NO_LABELS, AttributeRows, Gaussian, Labels, LatentSpace
+from limner.layers.batch_norm import BatchNorm
+from limner.models.base import Model, Phase
+from limner.models.dcgan import Discriminator, Generator
+from limner.optim import Adam, RMSprop
+from limner.types import Batch, Images, Latents, Logs, Scalar
+
+
+@dataclass(frozen=True, kw_only=True)
+class WGANConfig:
+    """Settings of WGAN; the defaults are the paper's."""
+
+    latent_dim: int = 100
+    """size of z (the authors' code)"""
+    width: int = 64
+    """channels of the widest-open layer, at half the image's side"""
+    clip: float = 0.01
+    """c: every weight of the critic stays in [-c, c] (algorithm 1)"""
+    critic_steps: int = 5
+    """critic updates per generator update (algorithm 1)"""
+    optimizer: Literal["rmsprop", "adam"] = "rmsprop"
+    """for both networks; the paper finds training unstable under Adam with momentum (section 4.3)"""
+    learning_rate: float = 5e-5
+    """for both networks (algorithm 1)"""
+    beta1: float = 0.5
+    """Adam's, where that is chosen"""
+    beta2: float = 0.999
+    """Adam's, where that is chosen"""
+
+
+class WGAN(Model):
+    name = "wgan"
+    summary = "WGAN (Arjovsky et al. 2017): Wasserstein critic with clipped weights"
+    Config = WGANConfig
+    batch_size = 64
+
+    def __init__(self, config: WGANConfig, resolution: int, labels: Labels = NO_LABELS) -> None:
+        super().__init__(config, resolution, labels)
+        attributes = len(labels.names)
+        self.latents = LatentSpace(
+            Gaussian("z", config.latent_dim), AttributeRows("attributes", attributes, labels=labels)
+        )
+        self.generator = Generator(self.latents.width, config.width, resolution)
+        self.critic = Discriminator(config.width, resolution, attributes, norm=BatchNorm)
+
+    def phases(self) -> tuple[Phase, ...]:
+        c = self.config
+        adam, rmsprop = Adam(c.learning_rate, c.beta1, c.beta2), RMSprop(c.learning_rate)
+        optimizer = adam if c.optimizer == "adam" else rmsprop
+        return (
+            Phase(
+                name="critic",
+                trains=(self.critic,),
+                loss=self.critic_loss,
+                optimizer=optimizer,
+                steps=c.critic_steps,
+                after_step=self.clip_critic,
+            ),
+            Phase(name="generator", trains=(self.generator,), loss=self.generator_loss, optimizer=optimizer),
+        )
+
+    def critic_loss(self, batch: Batch) -> tuple[Scalar, Logs]:
+        with torch.no_grad():
+            fakes = self.generator(batch.latents)
+        real = self.critic(batch.images, batch.attributes).mean()
+        fake = self.critic(fakes, batch.attributes).mean()
+        loss = fake - real  # (3)
+        return loss, {"loss": loss, "distance": real - fake}
+
+    @torch.no_grad()
+    def clip_critic(self, logs: Logs) -> None:
+        for weights in self.critic.parameters():
+            weights.clamp_(-self.config.clip, self.config.clip)
+
+    def generator_loss(self, batch: Batch) -> tuple[Scalar, Logs]:
+        loss = -self.critic(self.generator(batch.latents), batch.attributes).mean()
+        return loss, {"loss": loss}
+
+    def generate(self, latents: Latents) -> Images:
+        return self.generator(latents)
