@@ -74,7 +74,7 @@ def test_micro_batches_train_what_the_whole_batch_does(tiny_dataset: Dataset, no
 
 
 def test_micro_batches_are_refused_where_they_would_train_another_model(tiny_dataset: Dataset) -> None:
-    for name in MODELS:
+    for name in set(MODELS) - {"began"}:  # which has no normalization
         with pytest.raises(LimnerError, match=r"micro-batch 4: .* normalizes over the whole batch.*--batch-size"):
             make_trainer(tiny_dataset, name, micro_batch=4)
         make_trainer(tiny_dataset, name, micro_batch=8)  # the whole batch: nothing to refuse
@@ -102,6 +102,8 @@ def test_each_phase_changes_exactly_what_it_trains(tiny_dataset: Dataset, name: 
         before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
         trainer.update(phase, 0, 8, 16)
         for key, value in trainer.model.state_dict().items():
+            if "." not in key:  # not a network's: BEGAN's k and what else is moved after a step
+                continue
             changed = not torch.equal(value, before[key])
             wanted = key.startswith(own) and key != "critic.last.bias"  # a constant cancels in E[D(x~)] - E[D(x)]
             assert changed == wanted, f"{phase.name}: {key}"
@@ -242,7 +244,8 @@ def test_bfloat16_stays_close_to_float32_and_keeps_its_weights(tiny_dataset: Dat
         assert others[key].dtype == torch.float32
         assert float(others[key]) == pytest.approx(float(value), rel=0.05, abs=0.05), key
     assert not all(torch.equal(p, q) for p, q in zip(exact.model.parameters(), rough.model.parameters(), strict=True))
-    assert all(tensor.dtype == torch.float32 for tensor in rough.model.state_dict().values())
+    kept = [tensor.dtype for tensor in rough.model.state_dict().values() if tensor.is_floating_point()]
+    assert set(kept) == {torch.float32}
     both = zip(exact.model.named_parameters(), rough.model.parameters(), strict=True)
     moves = [(p - start[key], q - start[key]) for (key, p), q in both]
     cosine = torch.cosine_similarity(*(torch.cat([move[k].flatten() for move in moves]) for k in range(2)), dim=0)

@@ -72,13 +72,13 @@ class VAE(Model):
         )
         self.encoder = Encoder(2 * config.latent_dim, config.width, resolution, attributes)
         self.decoder = Generator(self.latents.width, config.width, resolution)
-        if config.likelihood == "gaussian":
-            self.log_spread = nn.Parameter(torch.zeros(()))
+        self.spread = Spread() if config.likelihood == "gaussian" else None
 
     def phases(self) -> tuple[Phase, ...]:
         c = self.config
         adam = Adam(c.learning_rate, c.beta1, c.beta2)
-        return (Phase(name="autoencoder", trains=(self,), loss=self.loss, optimizer=adam),)
+        trains = (self.encoder, self.decoder, *([self.spread] if self.spread else []))
+        return (Phase(name="autoencoder", trains=trains, loss=self.loss, optimizer=adam),)
 
     def loss(self, batch: Batch) -> tuple[Scalar, Logs]:
         mean, log_variance = self.encoder(batch.images, batch.attributes).chunk(2, dim=1)
@@ -90,16 +90,14 @@ class VAE(Model):
 
     def surprise(self, images: Images, latents: Latents) -> Float[Tensor, "n"]:
         """-log p(x|z), nats per picture."""
-        if self.config.likelihood == "bernoulli":
+        if self.spread is None:
             # tanh(u) in [-1, 1] is sigmoid(2 u) in [0, 1].
             logits = 2 * self.decoder.before_tanh(latents)
             return F.binary_cross_entropy_with_logits(logits, (images + 1) / 2, reduction="none").flatten(1).sum(dim=1)
-        distances = (images - self.decoder(latents)) * torch.exp(-self.log_spread)
-        return (distances.square() / 2 + self.log_spread + math.log(2 * math.pi) / 2).flatten(1).sum(dim=1)
+        return self.spread(images - self.decoder(latents))
 
     def encode(self, images: Images, attributes: Attributes | None = None) -> Latents:
-        mean, _ = self.encoder(images, attributes).chunk(2, dim=1)
-        return with_attributes(self.latents, mean, attributes)
+        return posterior_mean(self.encoder, self.latents, images, attributes)
 
     def generate(self, latents: Latents) -> Images:
         return self.decoder(latents)
@@ -120,6 +118,18 @@ class Encoder(nn.Module):
         return self.last(self.hidden(features.flatten(1))).to(images.dtype)
 
 
+class Spread(nn.Module):
+    """-log N(x), nats, of distances [n, …] from the decoder's picture: [n]; one variance for all pixels, learnt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_deviation = nn.Parameter(torch.zeros(()))
+
+    def forward(self, distances: Float[Tensor, "n ..."]) -> Float[Tensor, "n"]:
+        squares = (distances * torch.exp(-self.log_deviation)).square()
+        return (squares / 2 + self.log_deviation + math.log(2 * math.pi) / 2).flatten(1).sum(dim=1)
+
+
 def draw(
     mean: Float[Tensor, "n d"],
     log_variance: Float[Tensor, "n d"],
@@ -134,10 +144,11 @@ def kl_divergence(mean: Float[Tensor, "n d"], log_variance: Float[Tensor, "n d"]
     return -(1 + log_variance - mean.square() - log_variance.exp()).sum(dim=1) / 2
 
 
-def with_attributes(space: LatentSpace, z: Float[Tensor, "n z"], attributes: Attributes | None) -> Latents:
-    """z, and the attributes where the latents have such a part."""
+def posterior_mean(encoder: nn.Module, space: LatentSpace, images: Images, attributes: Attributes | None) -> Latents:
+    """The latents of photos: the mean of q(z|x), and their attributes where the latents have such a part."""
     if "attributes" not in space:
-        return z
+        return encoder(images).chunk(2, dim=1)[0]
     if attributes is None:
         raise LimnerError("encode: this model is conditional; give the pictures' attributes, a row of 0 and 1 each")
-    return space.join({"z": z, "attributes": attributes.to(z)})
+    told = attributes.to(images)
+    return space.join({"z": encoder(images, told).chunk(2, dim=1)[0], "attributes": told})

@@ -38,7 +38,7 @@ from limner.latents import NO_LABELS, AttributeRows, Gaussian, Labels, LatentSpa
 from limner.layers.batch_norm import BatchNorm
 from limner.models.base import Model, Phase
 from limner.models.dcgan import Discriminator, Generator
-from limner.models.vae import Encoder, draw, kl_divergence, with_attributes
+from limner.models.vae import Encoder, draw, kl_divergence, posterior_mean
 from limner.optim import Adam, RMSprop
 from limner.types import Attributes, Batch, Images, Latents, Logs, Scalar
 
@@ -131,8 +131,7 @@ class VAEGAN(Model):
         return self.latents.replace(batch.latents, z=draw(mean, log_variance, batch.draws.normal))
 
     def encode(self, images: Images, attributes: Attributes | None = None) -> Latents:
-        mean, _ = self.encoder(images, attributes).chunk(2, dim=1)
-        return with_attributes(self.latents, mean, attributes)
+        return posterior_mean(self.encoder, self.latents, images, attributes)
 
     def generate(self, latents: Latents) -> Images:
         return self.decoder(latents)
