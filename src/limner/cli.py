@@ -24,7 +24,7 @@ usage: limner VERB … [--debug]
   models                     list the models
   sample RUN                 draw faces from a trained model, one a seed
   evaluate RUN               measure a trained model
-  compare RUN RUN            two runs' numbers side by side, where they were measured in the same way
+  compare RUN RUN …          trained models side by side on equal terms: numbers, and of three or more one page
   report RUN                 write a run's report.html again
   data prepare SOURCE DEST   make a dataset of a folder or zip of photos, or of CelebA as downloaded
   data heads DEST            render the built-in heads as a dataset
@@ -174,7 +174,7 @@ def _evaluate(words: list[str]) -> int:
 
 
 def _compare(words: list[str]) -> int:
-    from limner.training.compare import compare
+    from limner.compare.verb import compare
 
     return _call(compare, words, "limner compare")
 

@@ -99,20 +99,21 @@ table.config th{padding-top:7px}table.config td{border:0;padding-bottom:7px}}
 )
 
 
-def document(title: str, sections: Iterable[str]) -> str:
-    """The whole page; `title` is escaped here, the sections are HTML already.
+def document(title: str, sections: Iterable[str], more_style: str = "") -> str:
+    """The whole page; `title` is escaped here, the sections are HTML already, `more_style` is added to the style sheet.
 
     The policy allows pictures from data: addresses and this one style sheet, by its hash, and nothing else: no script,
     no frame, no request.
     """
-    digest = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+    style = _STYLE + more_style
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width,initial-scale=1">\n'
         '<meta name="referrer" content="no-referrer">\n'
-        f"<title>{text(title)}</title>\n<style>{_STYLE}</style></head>\n<body><main>\n"
+        f"<title>{text(title)}</title>\n<style>{style}</style></head>\n<body><main>\n"
         f"{chr(10).join(section for section in sections if section)}\n</main></body></html>\n"
     )
 

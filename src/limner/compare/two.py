@@ -1,12 +1,11 @@
-"""The verb `limner compare`: the numbers of two runs side by side, where they were measured in the same way."""
+"""Two runs, or two cards, on the screen: their numbers side by side where they were measured in the same way."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TypeAlias
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
@@ -19,19 +18,16 @@ from limner.training.evaluation_table import ARROWS, LEGEND
 Kind: TypeAlias = tuple[str, str | None, str | None]
 
 
-def compare(
-    first: Annotated[Path, tyro.conf.Positional],
-    second: Annotated[Path, tyro.conf.Positional],
-    *,
-    ignore: tuple[str, ...] = (),
-) -> None:
-    """Show the numbers of two runs (or two cards) side by side. Unlike ones are named with what differs, not compared.
+def show_two(first: Path, second: Path, ignore: Sequence[str]) -> None:
+    """Print the numbers of two runs (or two cards). Unlike ones are named with what differs, not compared.
 
     Args:
         first: folder of a run, or a card in its metrics folder.
         second: what to compare with it.
         ignore: fields of the cards that may differ all the same, such as code_version.
 
+    Raises:
+        LimnerError: they have no comparable number in common.
     """
     ours, theirs = read_cards(first), read_cards(second)
     rows, unlike = [], []

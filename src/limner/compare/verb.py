@@ -1,0 +1,44 @@
+"""The verb `limner compare`: two runs or cards on the screen; any number of runs on one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from limner.compare.two import show_two
+from limner.errors import LimnerError
+
+
+def compare(
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    *,
+    out: Path | None = None,
+    ignore: tuple[str, ...] = (),
+    reach: str | None = None,
+    device: str = "auto",
+) -> None:
+    """Put trained models side by side on equal terms; runs that differ by their seed alone are one row, with intervals.
+
+    Two runs, or two cards, are shown on the screen. Three runs or more, and two with --out, make a page as well:
+    numbers, sample sheets of the same attributes, every attribute turned on and off, losses, cost.
+
+    Args:
+        runs: folders of runs, or two cards in their metrics folders.
+        out: the page to write; compare.html by default where there are three runs or more.
+        ignore: what may differ all the same: of the runs dataset_sha256, resolution, crop, images_seen, attributes; of
+            the cards any field, such as code_version.
+        reach: the score whose cost is told, such as swd=20; by default the best one that every run reached.
+        device: what draws the page's faces: auto, cpu, cuda, cuda:N or mps.
+    """
+    if len(runs) < 2:
+        raise LimnerError("compare: name two runs or more; one alone is told of by its report.html")
+    if len(runs) == 2 and out is None:
+        if reach is not None:
+            raise LimnerError("--reach: is told of on the page; name that with --out compare.html")
+        show_two(runs[0], runs[1], ignore)
+        return
+    from limner.compare.many import compare_many
+
+    compare_many(runs, out=out or Path("compare.html"), ignore=ignore, reach=reach, device=device)
