@@ -63,7 +63,8 @@ def test_closed_form() -> None:
         "balanced_Smiling": 2 / 3,
     }
     assert found.values == pytest.approx(expected, abs=1e-12)
-    assert found.settings == {"attributes": "Male, Young", "hardly_read": "Smiling"}
+    expected_settings = {"attributes": "Male, Young", "hardly_read": "Smiling", "asked_of_all_or_none": ""}
+    assert found.settings == expected_settings
     assert (found.extractor, found.extractor_sha256) == ("probe", "0" * 64)
 
 
@@ -92,12 +93,52 @@ def test_there_is_no_balanced_accuracy_of_what_was_asked_of_all() -> None:
     assert "balanced" not in values
 
 
+def test_what_was_asked_of_all_counts_only_where_there_is_nothing_else() -> None:
+    meter = AttributeAccuracy(Reader(), ("Male", "Young"))
+    meter.add(SAID, torch.tensor([[1, 1], [1, 1], [1, 0], [1, 0]]).float())
+    found = meter.result()
+    assert found.values["Male"] == 2 / 4
+    assert (found.value, found.values["balanced"], found.values["probe"]) == (2 / 4, 2 / 4, 0.9), "Young alone"
+    assert (found.settings["attributes"], found.settings["asked_of_all_or_none"]) == ("Young", "Male")
+    alone = AttributeAccuracy(Reader(), ("Male",))
+    alone.add(SAID, torch.ones(4, 1))
+    assert (alone.result().value, alone.result().settings["attributes"]) == (2 / 4, "Male")
+
+
+def test_attributes_the_probe_does_not_know_are_left_out_and_named() -> None:
+    more = AttributeAccuracy(Reader(), ("Bald", "Young", "Hat", "Male"))
+    more.add(SAID, torch.cat([1 - ASKED[:, :1], ASKED[:, 1:2], ASKED[:, :1] * 0, ASKED[:, :1]], dim=1))
+    found = more.result()
+    assert (found.values["Male"], found.values["Young"]) == (3 / 4, 2 / 4)
+    assert found.value == (3 / 4 + 2 / 4) / 2
+    assert not any("Bald" in name or "Hat" in name for name in found.values)
+    assert (found.settings["attributes"], found.settings["not_read"]) == ("Young, Male", "Bald, Hat")
+
+
+def test_thirty_attributes_at_once_are_each_their_own() -> None:
+    """Attribute k is read wrong in exactly the first k of 40 samples; every fourth is hardly read."""
+    figures = tuple(AttributeFigure(f"a{k}", 0.95, 0.93 if k % 4 == 3 else 0.6, 0.9) for k in range(30))
+
+    class Many(Reader):
+        accuracy = Accuracy(figures, None, None)
+
+    asked = torch.randint(0, 2, (40, 30), generator=torch.Generator().manual_seed(0)).float()
+    wrong = torch.arange(40)[:, None] < torch.arange(30)[None]
+    meter = AttributeAccuracy(Many(), [figure.name for figure in figures])
+    meter.add_readings(torch.where(wrong, 1 - asked, asked) - 0.5, asked)
+    found = meter.result()
+    assert [found.values[f"a{k}"] for k in range(30)] == pytest.approx([1 - k / 40 for k in range(30)])
+    judged = [k for k in range(30) if k % 4 != 3]
+    assert found.value == pytest.approx(sum(1 - k / 40 for k in judged) / len(judged))
+    assert found.settings["attributes"] == ", ".join(f"a{k}" for k in judged)
+
+
 @pytest.mark.parametrize(
     ("names", "why"),
     [
         ((), "name each attribute once"),
         (("Male", "Male"), "name each attribute once"),
-        (("Male", "Bald"), "does not read 'Bald'; it reads: Male, Young, Smiling"),
+        (("Hat", "Bald"), "does not read Hat, Bald; it reads: Male, Young, Smiling"),
         (("Smiling",), "reads none of Smiling well"),
     ],
 )

@@ -15,6 +15,7 @@ from limner.data.writer import DatasetWriter
 from limner.errors import DataError, DivergedError, LimnerError
 from limner.latents import AttributeRows, Gaussian, Labels, LatentSpace
 from limner.metrics.card import Card, compare, read_card
+from limner.metrics.choosing import applicable
 from limner.metrics.evaluate import QUANTISATION, choose_reals, compare_images, evaluate_model
 from limner.metrics.extractors.base import Extractor, Features
 from limner.metrics.extractors.probe import ProbeExtractor
@@ -25,7 +26,7 @@ from limner.metrics.ms_ssim import ms_ssim_of_pairs
 from limner.metrics.neighbours import prdc
 from limner.metrics.probe.figures import Accuracy, AttributeFigure
 from limner.metrics.probe.network import Reading
-from limner.metrics.registry import METRICS, applicable
+from limner.metrics.registry import METRICS
 from limner.metrics.swd import swd
 from limner.pixels import to_bytes, to_floats
 
@@ -472,7 +473,7 @@ def test_a_probe_says_whether_a_conditional_model_obeys(tiny_dataset: Dataset) -
     assert (card.count_reals, card.extractor_sha256) == (0, "7" * 64)
     assert card.attributes == "rows of the reals: bright"
     model.labels = Labels(("left",), np.zeros((2, 1), bool))
-    with pytest.raises(LimnerError, match="does not read 'left'"):
+    with pytest.raises(LimnerError, match="does not read left"):
         evaluate(model, tiny_dataset, 20, metrics=metrics, probe=Eye())
     with pytest.raises(LimnerError, match="limner data probe"):
         evaluate(model, tiny_dataset, 20, metrics=metrics)

@@ -20,13 +20,14 @@ from torch import Tensor
 from limner.errors import LimnerError
 from limner.metrics import reference as references
 from limner.metrics.card import Card
+from limner.metrics.choosing import check_kinds, check_metrics
 from limner.metrics.copies import Pair
 from limner.metrics.extractors.base import Extractor
 from limner.metrics.extractors.probe import ProbeExtractor
 from limner.metrics.images import check_pair
 from limner.metrics.measuring import Measuring, Progress, make_sets, nothing, silent
 from limner.metrics.meters import Plan
-from limner.metrics.registry import METRICS, check_metrics
+from limner.metrics.registry import METRICS
 from limner.metrics.rows import Alone, Rows, Team, deal
 from limner.metrics.subject import (
     QUANTISATION,
@@ -36,7 +37,9 @@ from limner.metrics.subject import (
     ask,
     choose_reals,
     generate_fakes,
+    kinds_of,
     read_reals,
+    reconstruct,
 )
 
 __all__ = ["METRICS", "QUANTISATION", "check_metrics", "choose_reals", "compare_images", "evaluate_model"]
@@ -95,6 +98,7 @@ def evaluate_model(
         DivergedError: the model's images are not finite.
         ResourceError: count too large for the memory.
     """
+    check_kinds(metrics, kinds_of(model))
     check_metrics(metrics, extractor.name if extractor else None, probe=probe is not None)
     if count < 1 or batch_size < 1:
         raise LimnerError(f"count {count}, batch_size {batch_size}: must be at least 1")
@@ -219,26 +223,31 @@ def _reals(
     measuring: Measuring, chosen: np.ndarray, batch_size: int, team: Team, poll: Callable[[], None]
 ) -> Iterator[Rows]:
     """The reals as the metrics look at them; nothing where none does."""
-    dataset, names = measuring.plan.dataset, measuring.names(of_reals=True)
+    model, dataset, names = measuring.plan.model, measuring.plan.dataset, measuring.names(of_reals=True)
     if dataset is None or not names:
         return
 
     def work(rows: np.ndarray) -> Rows:
-        return measuring.look(read_reals(dataset, measuring.plan.resolution, rows), names)
+        images = read_reals(dataset, measuring.plan.resolution, rows)
+        looks = measuring.look(images, names)
+        if model is None or "reconstructed" not in names:
+            return looks
+        return {**looks, "reconstructed": reconstruct(model, dataset, images, rows)}
 
     batches = [chosen[start : start + batch_size] for start in range(0, len(chosen), batch_size)]
     yield from deal(batches, work, team, poll)
 
 
 def _fakes(measuring: Measuring, asked: Asked, batch_size: int, team: Team, poll: Callable[[], None]) -> Iterator[Rows]:
-    """The model's images likewise, with the attributes that it was asked for."""
+    """The model's images likewise, with the attributes that it was asked for and the codes it was given."""
     model, names = measuring.plan.model, measuring.names(of_reals=False)
     if model is None or not names:
         return
 
     def work(some: slice) -> Rows:
-        rows = measuring.look(generate_fakes(model, asked.latents[some]), names)
-        return rows if asked.wanted is None or "wanted" not in names else {**rows, "wanted": asked.wanted[some]}
+        told = {"wanted": asked.wanted, "codes": asked.codes}
+        known = {name: rows[some] for name, rows in told.items() if name in names and rows is not None}
+        return {**measuring.look(generate_fakes(model, asked.latents[some]), names), **known}
 
     batches = [slice(start, start + batch_size) for start in range(0, len(asked.latents), batch_size)]
     yield from deal(batches, work, team, poll)

@@ -60,7 +60,8 @@ class Measuring:
     def names(self, *, of_reals: bool) -> frozenset[str]:
         """Of the rows that these metrics look at."""
         specs = [METRICS[name] for name in self.metrics]
-        names = frozenset(row for spec in specs if spec.of_reals or not of_reals for row in spec.takes)
+        specs = [spec for spec in specs if (spec.of_reals if of_reals else spec.of_fakes)]
+        names = frozenset(row for spec in specs for row in spec.takes)
         return names - {"features"} if of_reals and self.plan.sets.reals.known else names
 
     def feed_reals(self, batches: Iterable[Rows]) -> None:

@@ -11,10 +11,13 @@ from torch import Tensor
 from limner.errors import LimnerError
 from limner.metrics.attribute_accuracy import AttributeAccuracy
 from limner.metrics.card import Measurement
+from limner.metrics.code_recovery import CodeRecovery
+from limner.metrics.codes import HasCodes, codes_of
 from limner.metrics.copies import CopyRate, Pair
 from limner.metrics.extractors.base import Extractor
 from limner.metrics.extractors.probe import ProbeExtractor
 from limner.metrics.features import FeatureSets
+from limner.metrics.reconstruction import Reconstruction
 from limner.metrics.rows import Rows
 from limner.metrics.subject import Asked, Generates, HasImages, device_of
 
@@ -95,6 +98,42 @@ class AttributeMeter:
     def result(self, poll: Poll) -> Measurement:
         poll()
         return replace(self._metric.result(), count_reals=0)
+
+
+class CodeMeter:
+    """Whether the codes that fakes were made with mean something, and what they are named."""
+
+    def __init__(self, plan: Plan) -> None:
+        if plan.probe is None or not isinstance(plan.model, HasCodes):
+            raise LimnerError("metrics: code_recovery needs a model with codes and a probe")
+        self._metric: CodeRecovery = CodeRecovery(plan.probe, codes_of(plan.model), plan.seed)
+
+    def add_reals(self, rows: Rows) -> None:
+        pass
+
+    def add_fakes(self, rows: Rows) -> None:
+        self._metric.add(rows["images"], rows["codes"])
+
+    def result(self, poll: Poll) -> Measurement:
+        poll()
+        return replace(self._metric.result(), count_reals=0)
+
+
+class ReconstructionMeter:
+    """How much of the reals comes back once the model has encoded them."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._metric = Reconstruction()
+
+    def add_reals(self, rows: Rows) -> None:
+        self._metric.add(rows["images"], rows["reconstructed"])
+
+    def add_fakes(self, rows: Rows) -> None:
+        pass
+
+    def result(self, poll: Poll) -> Measurement:
+        poll()
+        return self._metric.result()
 
 
 class CopyMeter:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from limner.errors import LimnerError
 from limner.metrics import meters
 from limner.metrics.card import Measurement
-from limner.metrics.meters import AttributeMeter, Computed, CopyMeter, ImageMeter, Meter, Plan, Poll
+from limner.metrics.meters import (
+    AttributeMeter,
+    CodeMeter,
+    Computed,
+    CopyMeter,
+    ImageMeter,
+    Meter,
+    Plan,
+    Poll,
+    ReconstructionMeter,
+)
 from limner.metrics.ms_ssim import MSSSIM
+from limner.metrics.subject import Kind
 from limner.metrics.swd import SWD
 
 Better = Literal["lower", "higher", "as reals"]
@@ -28,19 +37,24 @@ class Spec:
     takes: tuple[str, ...] = ()
     """of `limner.metrics.rows.Rows`: of the fakes, and of the reals where `of_reals`"""
     of_reals: bool = True
+    of_fakes: bool = True
     extractor: Literal["none", "any", "inception", "not inception"] = "none"
     other_name: str | None = None
     """what the same formula is called on the features that `extractor` excludes"""
     moments: bool = False
     """mean and covariance of the features are all it needs"""
     probe: bool = False
-    """whether a labelled set's probe reads the fakes, which a conditional model made"""
+    """whether a labelled set's probe reads the fakes"""
     model: bool = False
     """whether it needs the model itself"""
+    of: Kind | None = None
+    """the only kind of model it is a number of; None: of all"""
     split: str | None = None
     """the one it looks at, where that is not the evaluation's to choose"""
     beside: tuple[str, str] | None = None
     """the sub-value to read the value beside, and what to call that"""
+    also: tuple[tuple[str, str], ...] = ()
+    """more of them, which may be in another unit"""
     least: int = 1
     """images of each set below which there is no such number"""
 
@@ -176,89 +190,33 @@ METRICS: Mapping[str, Spec] = {
         of_reals=False,
         probe=True,
         model=True,
+        of="conditional",
         beside=("probe", "probe on real images"),
+        also=(("balanced", "balanced"),),
+    ),
+    "code_recovery": Spec(
+        "how much of an attribute a probe reads in the fakes the code of its name tells, or the one matched with it",
+        "higher",
+        CodeMeter,
+        takes=("images", "codes"),
+        of_reals=False,
+        probe=True,
+        model=True,
+        of="codes",
+        beside=("chance", "chance"),
+        also=(("probe", "probe on real images"), ("matched", "best matching"), ("agreement", "agreement by name")),
+        least=100,
+    ),
+    "reconstruction": Spec(
+        "PSNR of photos that the model encoded and made again, dB",
+        "higher",
+        ReconstructionMeter,
+        takes=("images", "reconstructed"),
+        of_fakes=False,
+        model=True,
+        of="encodes",
+        beside=("mean_face", "mean face"),
+        also=(("ms_ssim", "MS-SSIM"), ("mae", "mean absolute error")),
     ),
 }
 """name → metric, in the order they are shown"""
-
-
-def check_names(names: Sequence[str]) -> None:
-    """Refuse metrics that do not exist, with the nearest one that does.
-
-    Raises:
-        LimnerError: none is named, or one is unknown.
-    """
-    if not names:
-        raise LimnerError(f"metrics: none named; choose from {', '.join(METRICS)}")
-    for name in names:
-        if name not in METRICS:
-            near = difflib.get_close_matches(name.lower().replace("-", "_"), METRICS, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise LimnerError(f"metrics: {name!r} is not a metric; {hint}there are {', '.join(METRICS)}")
-
-
-def check_metrics(names: Sequence[str], extractor: str | None = None, *, probe: bool = False) -> None:
-    """Refuse metrics that do not exist, or do not with what is at hand, in one line that says what to do.
-
-    Args:
-        names: as asked for.
-        extractor: the name of the one at hand, if any.
-        probe: whether the dataset's probe is at hand.
-
-    Raises:
-        LimnerError: none is named, or one is unknown, or it exists for another extractor, or for none at hand.
-    """
-    check_names(names)
-    for name in names:
-        _check_extractor(name, extractor)
-        if METRICS[name].probe and not probe:
-            raise LimnerError(
-                f"metrics: {name} needs the dataset's probe; make it with `limner data probe DATASET`, "
-                "then measure with `limner evaluate RUN`"
-            )
-
-
-def _check_extractor(name: str, extractor: str | None) -> None:
-    spec = METRICS[name]
-    if spec.extractor == "none":
-        return
-    if extractor is None:
-        raise LimnerError(
-            f"metrics: {name} compares features, and no extractor is at hand; measure it with `limner evaluate RUN "
-            f"--metrics {name} --extractor {'inception' if spec.extractor == 'inception' else 'NAME'}`"
-        )
-    if exists_for(name, extractor):
-        return
-    instead = f"ask for {spec.other_name}, or " if spec.other_name else ""
-    if spec.extractor == "inception":
-        why = f"{name} is a number of inception's features, not of {extractor}'s; {instead}use --extractor inception"
-    else:
-        why = f"of inception's features {name} is called {spec.other_name}; ask for {spec.other_name}"
-    raise LimnerError(f"metrics: {why}")
-
-
-def exists_for(name: str, extractor: str | None) -> bool:
-    """Whether a metric has a meaning on this extractor's features (None: without any)."""
-    wanted = METRICS[name].extractor
-    if wanted in ("none", "any"):
-        return wanted == "none" or extractor is not None
-    return extractor is not None and (extractor == "inception") == (wanted == "inception")
-
-
-def applicable(extractor: str | None, *, count: int, probe: bool = False, model: bool = True) -> tuple[str, ...]:
-    """All metrics that can be measured with what is at hand.
-
-    Args:
-        extractor: its name, if any.
-        count: images of each set.
-        probe: whether a probe is at hand that reads what a conditional model is asked for.
-        model: whether there is a model, not only its images.
-    """
-    return tuple(
-        name
-        for name, spec in METRICS.items()
-        if exists_for(name, extractor)
-        and count >= spec.least
-        and (probe or not spec.probe)
-        and (model or not spec.model)
-    )

@@ -8,18 +8,19 @@ nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from limner.errors import DataError, DivergedError, LimnerError
 from limner.latents import NO_LABELS, Labels, LatentSpace
+from limner.metrics.codes import HasCodes, code_parts, code_values
 from limner.metrics.images import check_images
-from limner.pixels import to_bytes
-from limner.types import Latents
+from limner.pixels import to_bytes, to_floats
+from limner.types import Attributes, Images, Latents
 
 QUANTISATION = "clip to [-1, 1], nearest of 256 levels"
 """what `limner.pixels.to_bytes` does"""
@@ -34,6 +35,28 @@ class Generates(Protocol):
     @property
     def latents(self) -> LatentSpace: ...
     def generate(self, latents: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    """Of a model that finds latents for photos, what is used here."""
+
+    def encode(self, images: Images, attributes: Attributes | None = None) -> Latents: ...
+
+
+Kind = Literal["conditional", "codes", "encodes"]
+
+
+def kinds_of(model: object) -> frozenset[Kind]:
+    """What a model can be asked beyond images: attributes to show, codes to mean something, photos to encode."""
+    kinds: set[Kind] = set()
+    if isinstance(model, Generates) and "attributes" in model.latents:
+        kinds.add("conditional")
+    if code_parts(model):
+        kinds.add("codes")
+    if isinstance(model, Encodes):
+        kinds.add("encodes")
+    return frozenset(kinds)
 
 
 @runtime_checkable
@@ -78,6 +101,8 @@ class Asked:
     wanted: Float[Tensor, "n a"] | None = None
     source: str | None = None
     """for the card: where the attributes came from, and which"""
+    codes: Int64[Tensor, "n c"] | None = None
+    """for a model with codes, the values of its code variables"""
 
 
 def ask(model: Generates, dataset: HasImages | None, chosen: np.ndarray | None, count: int, seed: int) -> Asked:
@@ -87,14 +112,18 @@ def ask(model: Generates, dataset: HasImages | None, chosen: np.ndarray | None, 
     """
     latents = model.latents.sample(count, torch.Generator().manual_seed(seed))
     if "attributes" not in model.latents:
-        return Asked(latents)
+        return Asked(latents, codes=_code_values(model, latents))
     names = _labels(model).names
     rows = None if dataset is None or chosen is None else _attributes(dataset, names, chosen)
     source = "rows kept in the checkpoint"
     if rows is not None:
         latents, source = model.latents.replace(latents, attributes=rows), "rows of the reals"
     wanted = model.latents.split(latents)["attributes"]
-    return Asked(latents, names, wanted, f"{source}: {' '.join(names)}")
+    return Asked(latents, names, wanted, f"{source}: {' '.join(names)}", _code_values(model, latents))
+
+
+def _code_values(model: Generates, latents: Latents) -> Int64[Tensor, "n c"] | None:
+    return code_values(model, latents) if isinstance(model, HasCodes) and model.code_parts else None
 
 
 def _labels(model: Generates) -> Labels:
@@ -126,6 +155,32 @@ def generate_fakes(model: Generates, latents: Latents) -> UInt8[Tensor, "n r r 3
     if fakes.shape[1] != model.resolution:
         raise LimnerError(f"the model generates {fakes.shape[1]}² and calls itself {model.resolution}²")
     return fakes
+
+
+@torch.no_grad()
+def reconstruct(
+    model: Generates, dataset: HasImages, images: UInt8[Tensor, "n r r 3"], rows: np.ndarray
+) -> UInt8[Tensor, "n r r 3"]:
+    """What the model makes of photos once it has encoded them: images `rows` of the dataset, with their attributes.
+
+    Raises:
+        LimnerError: the model encodes no photos, or takes attributes that the dataset lacks.
+        DivergedError: what it makes is not finite.
+    """
+    if not isinstance(model, Encodes):
+        raise LimnerError("reconstruction: this model encodes no photos; it is a number of vae and vae-gan")
+    attributes = None
+    if "attributes" in model.latents:
+        names = _labels(model).names
+        attributes = _attributes(dataset, names, rows)
+        if attributes is None:
+            lacks = ", ".join(name for name in names if name not in dataset.attribute_names)
+            raise LimnerError(
+                f"reconstruction: {dataset.name} has no attributes {lacks}, which the model is told of every photo; "
+                "leave reconstruction out, or give a dataset that has them"
+            )
+        attributes = attributes.to(device_of(model))
+    return generate_fakes(model, model.encode(to_floats(images.to(device_of(model))), attributes))
 
 
 def device_of(model: Generates) -> torch.device:

@@ -11,8 +11,8 @@ from limner.data.dataset import Dataset, open_dataset
 from limner.errors import LimnerError
 from limner.heads import default_heads
 from limner.metrics.card import Card
+from limner.metrics.choosing import check_names
 from limner.metrics.evaluate import evaluate_model
-from limner.metrics.registry import check_names
 from limner.models import Model
 from limner.training.config import read_config
 from limner.training.distributed import join_world
@@ -45,7 +45,8 @@ def evaluate(
     Args:
         run: folder of a run.
         metrics: which numbers: auto (all that can be measured here) or some of swd, ms_ssim, fid, fd, kid, kd,
-            inception_score, precision, recall, density, coverage, ppl, copy_rate, attribute_accuracy.
+            inception_score, precision, recall, density, coverage, ppl, copy_rate, attribute_accuracy, code_recovery,
+            reconstruction.
         extractor: the network whose features are compared; auto takes inception where its weights are at hand, else
             the probe in the dataset's folder, else efficientnet-lite0 where it is installed.
         extractor_weights: the network's file.

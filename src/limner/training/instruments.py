@@ -8,11 +8,14 @@ from pathlib import Path
 
 from limner.data.dataset import Dataset
 from limner.errors import LimnerError
+from limner.metrics.choosing import applicable, check_kinds, exists_for
+from limner.metrics.codes import HasCodes, codes_of
 from limner.metrics.extractors import EXTRACTORS, available, open_extractor
 from limner.metrics.extractors.base import Extractor
 from limner.metrics.extractors.probe import ProbeExtractor
 from limner.metrics.probe.file import FILE_NAME
-from limner.metrics.registry import METRICS, applicable, exists_for
+from limner.metrics.registry import METRICS
+from limner.metrics.subject import Kind, kinds_of
 from limner.models import Model
 
 AUTO = "auto"
@@ -64,7 +67,9 @@ def choose_instruments(
         LimnerError: a name that is none, or a metric that does not exist with that extractor.
         CheckpointError: weights that are not what they should be.
     """
-    auto = tuple(metrics) == (AUTO,)
+    auto, kinds = tuple(metrics) == (AUTO,), kinds_of(model)
+    if not auto:
+        check_kinds(metrics, kinds)
     notes: list[str] = []
     network = None
     if auto or any(METRICS[name].extractor != "none" for name in metrics if name in METRICS):
@@ -73,8 +78,11 @@ def choose_instruments(
     elif extractor != AUTO or weights:
         notes.append(f"--extractor {extractor}: none of {', '.join(metrics)} looks at features")
     probe = _choose_probe(model, dataset, auto, metrics, network, device, notes)
+    if probe is not None and not own_data:
+        notes.append(f"the probe has learnt from {dataset.name}; what it reads in fakes of other data need not hold")
     if auto:
-        metrics = applicable(network.name if network else None, count=count, probe=probe is not None)
+        kinds = _that_data_allow(kinds, model, dataset, notes)
+        metrics = applicable(network.name if network else None, count=count, probe=probe is not None, kinds=kinds)
         metrics = tuple(name for name in metrics if own_data or METRICS[name].split is None)
         if reference and network is None:
             raise LimnerError(f"{reference}: {NO_EXTRACTOR}")
@@ -153,6 +161,14 @@ def own_probe(dataset: Dataset, resolution: int, device: str) -> tuple[ProbeExtr
     return probe, ""
 
 
+def _that_data_allow(kinds: frozenset[Kind], model: Model, dataset: Dataset, notes: list[str]) -> frozenset[Kind]:
+    """A conditional model encodes only photos whose attributes are known."""
+    if not {"conditional", "encodes"} <= kinds or set(model.labels.names) <= set(dataset.attribute_names):
+        return kinds
+    notes.append(f"{dataset.name} lacks attributes that the model is told of a photo, so reconstruction is left out")
+    return kinds - {"encodes"}
+
+
 def _choose_probe(
     model: Model,
     dataset: Dataset,
@@ -162,18 +178,27 @@ def _choose_probe(
     device: str,
     notes: list[str],
 ) -> ProbeExtractor | None:
-    """The probe that reads what a conditional model is asked for."""
-    names = model.labels.names
-    wanted = any(METRICS[name].probe for name in metrics if name in METRICS)
-    if not wanted and not (auto and names):
+    """The probe that reads what a conditional model is asked for, or what a model's codes are about."""
+    kinds = kinds_of(model)
+    read = [name for name, spec in METRICS.items() if spec.probe and spec.of in kinds]
+    wanted = [name for name in metrics if name in METRICS and METRICS[name].probe]
+    if not wanted and not (auto and read):
         return None
     probe, why = (network, "") if isinstance(network, ProbeExtractor) else own_probe(dataset, model.resolution, device)
     if probe is None and wanted:
-        raise LimnerError(f"attribute_accuracy: {why}")
+        raise LimnerError(f"{wanted[0]}: {why}")
     if probe is None or wanted:
         return probe
-    well = [figure.name for figure in probe.accuracy.attributes if figure.reads_well]
-    if set(names) <= set(probe.attribute_names) and set(names) & set(well):
+    well = {figure.name for figure in probe.accuracy.attributes if figure.reads_well}
+    names = _shown(model)
+    if well and (not names or well & names):
         return probe
-    notes.append("the dataset's probe does not read what this model is asked for, so attribute_accuracy is left out")
+    notes.append(f"the dataset's probe does not read what this model is to show, so {', '.join(read)} is left out")
     return None
+
+
+def _shown(model: Model) -> set[str]:
+    """The attributes that a model is asked for, or that its codes are named; codes without names may mean any."""
+    if isinstance(model, HasCodes):
+        return {code.name for code in codes_of(model) if code.kind == "named"}
+    return set(model.labels.names)

@@ -31,6 +31,26 @@ class AttributeFigure:
         """At least half of the way: what is read worse is hardly worth building on."""
         return self.way >= 0.5
 
+    @property
+    def told_share(self) -> float:
+        """How much of what it reads the truth tells: the information of both, over the entropy of the readings.
+
+        1 for a probe that never errs, 0 for one that guesses or always says the same. The accuracies on either class
+        follow from the two that are known; where both classes are as common these are one, and taken to be equal.
+        """
+        if self.balanced is None:
+            return 0.0
+        tilt = self.majority - 0.5
+        apart = (self.accuracy - self.balanced) / tilt / 2 if tilt > 1e-9 else 0.0
+        common, rare = (min(max(self.balanced + side * apart, 0.0), 1.0) for side in (1, -1))
+        shares = torch.tensor([self.majority, 1 - self.majority], dtype=torch.float64)
+        right = torch.tensor([[common, 1 - common], [1 - rare, rare]], dtype=torch.float64)  # [truth, reading]
+        joint = shares[:, None] * right
+        read = -torch.xlogy(joint.sum(0), joint.sum(0)).sum()
+        both = -torch.xlogy(joint, joint).sum()
+        truth = -torch.xlogy(shares, shares).sum()
+        return float((truth + read - both) / read) if read > 0 else 0.0
+
 
 @dataclass(frozen=True)
 class PoseFigure:
