@@ -162,7 +162,7 @@ def reached(group: Group, goal: Goal) -> Reached:
     moments = [(run, images) for run in group.runs if (images := _first(run, goal)) is not None]
     seconds = [spent for run, images in moments if (spent := seconds_at(run.record, images)) is not None]
     return Reached(
-        Estimate.of([images for _, images in moments]) if moments else None,
+        Estimate.of([float(images) for _, images in moments]) if moments else None,
         Estimate.of(seconds) if seconds else None,
         len(moments),
     )
