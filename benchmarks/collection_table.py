@@ -22,10 +22,12 @@ COLUMNS = (
     "ms_ssim",
     "precision",
     "recall",
-    "copy_rate",
     "attribute_accuracy",
     "attribute_accuracy.balanced",
+    "code_recovery",
+    "reconstruction",
 )
+"""of which those that were measured are shown"""
 LIKE = 0.02
 """budgets may differ by this share, since an iteration is never cut"""
 Runs = dict[str, list[dict[str, Card]]]
