@@ -46,7 +46,7 @@ from limner.checkpoint import checkpoint_name, list_checkpoints, newest_checkpoi
 from limner.data.dataset import open_dataset
 from limner.errors import CheckpointError, LimnerError, ResourceError
 from limner.training import config as config_module
-from limner.training import recorder, run, trainer
+from limner.training import recorder, run, sheets, trainer
 from limner.training.config import SAFE_FIELDS, TrainConfig, config_to_json, refuse_changes
 from limner.training.distributed import World
 from limner.training.lock import RunLock
@@ -153,7 +153,7 @@ def test_kills_with_the_report_being_written_each_time(root: Path, trials: dict[
     one.report = True
     try:
         assert one.killed(folder, lambda: kill_in(recorder, "write_report", 2), tally)
-        assert one.killed(folder, lambda: kill_in(recorder, "save_picture", 1), tally)
+        assert one.killed(folder, lambda: kill_in(sheets, "save_picture", 1), tally)
         one.succeed(folder)
     finally:
         one.report = False

@@ -15,20 +15,17 @@ from torch import Tensor
 from limner.checkpoint import Checkpoint, checkpoint_name, newest_checkpoint, prune_checkpoints, write_checkpoint
 from limner.data.dataset import Dataset
 from limner.errors import CheckpointError, DivergedError, ResourceError, StoppedError
-from limner.explore.pictures import save_picture, sheet
 from limner.metrics.evaluate import evaluate_model
-from limner.pixels import to_bytes
+from limner.training.alarms import Alarms
 from limner.training.config import TrainConfig
-from limner.training.log import RunLog
+from limner.training.log import RunLog, read_log
 from limner.training.progress import Progress
-from limner.training.randomness import stream
 from limner.training.report import write_report
+from limner.training.sheets import NAME, Sheets
 from limner.training.signals import StopRequested, StopSignals
 from limner.training.trainer import NotFiniteError, Trainer
 
 ROLLBACKS = 3
-SHEET_FACES = 64
-NAME = "images-{:012d}"
 
 
 class Recorder:
@@ -48,6 +45,8 @@ class Recorder:
         self.folder, self.config, self.facts = folder, config, facts
         self.trainer, self.dataset, self.world = trainer, dataset, trainer.world
         self.log, self.progress, self.signals = log, progress, signals
+        self.sheets = Sheets(folder, config.seed, trainer, dataset)
+        self.alarms = Alarms(vars(config.model))
         self.rollbacks = 0
         self.failed_saves = 0
         self._before = trainer.images_seen
@@ -79,6 +78,7 @@ class Recorder:
         """Say from where the run goes on, what was passed over and what was changed."""
         self._trained_seconds = float(found.facts["trained_seconds"])
         self._write("resume", file=f"checkpoints/{found.path.name}", changed=list(notes))
+        self._recall_alarms()
         self._note(f"going on from {found.path.name}")
         for note in notes:
             self._warn(note)
@@ -125,6 +125,7 @@ class Recorder:
         self._sums, self._iterations = {}, 0
         message = f"{error}; rolled back to {checkpoint.images_seen} images and going on with other batches"
         self._write("rollback", message=message)
+        self._recall_alarms()
         self._note(message)
         rollbacks = self.rollbacks
         self.save(scheduled=False)  # with its new salt: a run killed now must not meet the old batches again
@@ -235,14 +236,7 @@ class Recorder:
         return self._asked_to_stop()
 
     def _draw(self) -> None:
-        images_seen, model = self.trainer.images_seen, self.trainer.average.model
-        latents = model.latents.sample(SHEET_FACES, stream(self.config.seed, 0, "sheet", 0))
-        faces = to_bytes(generate(model, latents, self.world.device)).cpu().numpy()
-        scale = max(1, 96 // faces.shape[1])
-        path = self.folder / "samples" / f"{NAME.format(images_seen)}.png"
-        origin = {"model": model.name, "images_seen": images_seen, "run_seed": self.config.seed, "weights": "ema"}
-        save_picture(sheet(faces, columns=8, scale=scale), path, origin)
-        self._write("sample", file=f"samples/{path.name}")
+        self._write("sample", **self.sheets.draw())
 
     def _measure(self, poll: Callable[[], None]) -> None:
         model = self.trainer.average.model
@@ -288,8 +282,18 @@ class Recorder:
             self._warn(f"report.html was not written: {error}")
 
     def _write(self, event: str, **fields: Any) -> None:
-        if self.log:
-            self.log.write(event, self.trainer.images_seen, **fields)
+        if self.log is None:
+            return
+        images = self.trainer.images_seen
+        self.log.write(event, images, **fields)
+        for follows in self.alarms.hear({"event": event, "images": images, **fields}):
+            self.log.write(images=images, **follows)
+            self._note(("warning: " if follows["event"] == "warning" else "") + follows["message"])
+
+    def _recall_alarms(self) -> None:
+        """As they were when the state that the run goes on from was saved."""
+        if self.log is not None:
+            self.alarms = Alarms.after(read_log(self.log.path), vars(self.config.model))
 
     def _warn(self, message: str) -> None:
         self._write("warning", message=message)
@@ -298,12 +302,6 @@ class Recorder:
     def _note(self, message: str) -> None:
         if self.progress:
             self.progress.note(message)
-
-
-@torch.no_grad()
-def generate(model: Any, latents: Tensor, device: torch.device, batch_size: int = 64) -> Tensor:
-    """Images [n, 3, r, r] of many latents, a batch at a time."""
-    return torch.cat([model.generate(part.to(device)) for part in latents.split(batch_size)])
 
 
 def _peak_memory_mb(device: torch.device) -> float:

@@ -19,12 +19,13 @@ from typing import Any
 from limner.errors import LimnerError
 from limner.explore.pictures import write_whole
 from limner.training import page
+from limner.training.alarms import active
 from limner.training.log import number
 from limner.training.progress import duration, kimg, short
 from limner.training.record import RunRecord, read_run
 from limner.training.report_metrics import metrics_of, newest_metrics
 from limner.training.report_numbers import loss_plots, speed_plots
-from limner.training.report_pictures import newest_sheet, time_lapse_figure
+from limner.training.report_pictures import newest_reconstructions, newest_sheet, time_lapse_figure
 
 _MOST_EVENTS = 60
 
@@ -42,7 +43,7 @@ def write_report(run: Path) -> Path:
     name = run.resolve().name
     sections = (
         _header(record, name),
-        page.section("Faces", _faces(record)),
+        page.section("Faces", _faces(record), newest_reconstructions(record.folder / "samples")),
         page.section("Losses", loss_plots(record)),
         page.section("Metrics", metrics_of(record)),
         page.section("Speed", speed_plots(record)),
@@ -59,7 +60,14 @@ def _header(record: RunRecord, name: str) -> str:
     facts = [_word(record.fact("model_name")), _data_name(record), _resolution(record)]
     described = " · ".join(page.text(fact) for fact in facts if fact)
     chip = f'<span class="state{" bad" if bad else ""}">{page.text(state)}</span>'
-    return f'<header><h1>{page.text(name)}</h1><p class="sub">{chip}{described}</p>{_tiles(record)}</header>'
+    below = f'<p class="sub">{chip}{described}</p>{_alarms(record)}{_tiles(record)}'
+    return f"<header><h1>{page.text(name)}</h1>{below}</header>"
+
+
+def _alarms(record: RunRecord) -> str:
+    """What is wrong now, a line each."""
+    lines = [f'<tr class="bad"><td>{page.text(_word(event.get("message")))}</td></tr>' for event in active(record.log)]
+    return f'<div class="panel"><table><tbody>{"".join(lines)}</tbody></table></div>' if lines else ""
 
 
 def _state(record: RunRecord) -> tuple[str, bool]:
@@ -132,7 +140,7 @@ def _faces(record: RunRecord) -> str:
 
 
 def _events(record: RunRecord) -> str:
-    told = {"start", "resume", "rollback", "warning", "end"}
+    told = {"start", "resume", "rollback", "warning", "recovered", "end"}
     events = [event for event in record.history if event["event"] in told]
     counted = {id(event) for event in record.log}
     rows = []

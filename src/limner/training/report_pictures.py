@@ -28,6 +28,13 @@ def closest_pairs(folder: Path) -> str:
     return newest_sheet(files, "the fakes nearest to a training face, each left of that face, the nearest first, at")
 
 
+def newest_reconstructions(folder: Path) -> str:
+    """A figure of the newest sheet of photos beside what the model makes of their codes, or ""."""
+    files = sorted(folder.glob("reconstructions-*.png"))
+    what = "training photos, each left of what the model makes of its code (no fresh faces: these it was shown), at"
+    return newest_sheet(files, what).replace("faces", "faces single", 1)
+
+
 def newest_sheet(files: Sequence[Path], what: str = "newest faces, at") -> str:
     """A figure of the last of these files that can be read, or ""."""
     for file in reversed(files):

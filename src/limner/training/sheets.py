@@ -1,0 +1,112 @@
+"""The pictures a run draws of itself, with the averaged weights: the same latents, the same photos, each time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from limner.data.dataset import Dataset
+from limner.explore.pictures import save_picture, sheet
+from limner.models import Encodes
+from limner.pixels import to_bytes, to_floats
+from limner.training.randomness import stream
+from limner.training.trainer import Trainer
+
+SHEET_FACES = 64
+RECONSTRUCTIONS = 32
+NAME = "images-{:012d}"
+_CELL_PIXELS = 96
+_DIVERSITY_PIXELS = 16
+"""side that faces are reduced to before they are compared, so that noise is not taken for variety"""
+
+
+class Sheets:
+    """Draws into `samples/` of a run's folder."""
+
+    def __init__(self, folder: Path, seed: int, trainer: Trainer, dataset: Dataset) -> None:
+        self.folder, self.seed, self.trainer, self.dataset = folder / "samples", seed, trainer, dataset
+        self._reals_apart: float | None = None
+
+    def draw(self) -> dict[str, Any]:
+        """The sample sheet, and reconstructions where the model encodes; returns what to log of them.
+
+        `diversity` is how far a face is from the one most like it, on average, beside the same among as many reals.
+
+        Raises:
+            ResourceError: a picture cannot be written.
+        """
+        trainer = self.trainer
+        model = trainer.average.model
+        latents = model.latents.sample(SHEET_FACES, stream(self.seed, 0, "sheet", 0))
+        faces = to_bytes(generate(model, latents, trainer.world.device)).cpu().numpy()
+        file = self._save(faces, f"{NAME.format(trainer.images_seen)}.png", {})
+        logged: dict[str, Any] = {"file": file}
+        reals = self._apart_among_reals(len(faces))
+        if reals:
+            logged["diversity"] = round(apart(faces) / reals, 5)
+        if isinstance(model, Encodes):
+            logged["reconstructions"] = self._draw_reconstructions()
+        return logged
+
+    def _draw_reconstructions(self) -> str:
+        """Photos, each left of what the model makes of its code: the first of the train split."""
+        model, device = self.trainer.average.model, self.trainer.world.device
+        rows = self.dataset.indices("train")[:RECONSTRUCTIONS]
+        photos = torch.from_numpy(self.dataset.read(model.resolution, rows))
+        with torch.no_grad():
+            latents = model.encode(to_floats(photos).to(device), self._attributes(rows))  # type: ignore[operator]
+        again = to_bytes(generate(model, latents, device)).cpu()
+        pairs = torch.stack([photos, again], dim=1).flatten(0, 1).numpy()
+        name = f"reconstructions-{NAME.format(self.trainer.images_seen)}.png"
+        return self._save(pairs, name, {"what": "photos, each left of its reconstruction", "rows": rows.tolist()})
+
+    def _attributes(self, rows: np.ndarray) -> Float[Tensor, "n a"] | None:
+        """Those the model is told, of these rows of the dataset."""
+        names, table = self.trainer.model.labels.names, self.dataset.attributes()
+        if not names or table is None:
+            return None
+        columns = [self.dataset.attribute_names.index(name) for name in names]
+        return torch.from_numpy(table[rows][:, columns]).to(self.trainer.world.device, torch.float32)
+
+    def _save(self, faces: UInt8[np.ndarray, "n h w 3"], name: str, facts: dict[str, Any]) -> str:
+        model = self.trainer.model
+        origin = {"model": model.name, "images_seen": self.trainer.images_seen, "run_seed": self.seed, "weights": "ema"}
+        picture = sheet(faces, columns=8, scale=max(1, _CELL_PIXELS // faces.shape[1]))
+        save_picture(picture, self.folder / name, {**facts, **origin})
+        return f"samples/{name}"
+
+    def _apart_among_reals(self, count: int) -> float:
+        """`apart` of so many training images, taken evenly."""
+        if self._reals_apart is None:
+            rows = self.dataset.indices("train")
+            even = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(np.int64)
+            self._reals_apart = apart(self.dataset.read(self.trainer.model.resolution, rows[even]))
+        return self._reals_apart
+
+
+def apart(faces: UInt8[np.ndarray, "n r r 3"]) -> float:
+    """How far a face is from the one most like it, on average: root mean square over pixels and colours, grey levels.
+
+    The faces are first reduced to 16² by averaging squares of pixels. 0 for fewer than two.
+    """
+    count, side = faces.shape[:2]
+    if count < 2:
+        return 0.0
+    step = max(1, side // _DIVERSITY_PIXELS)
+    small = faces.astype(np.float64).reshape(count, side // step, step, side // step, step, 3).mean(axis=(2, 4))
+    flat = small.reshape(count, -1)
+    squares = np.square(flat).mean(axis=1)
+    distances = squares[:, None] + squares - 2 * (flat @ flat.T) / flat.shape[1]
+    np.fill_diagonal(distances, np.inf)
+    return float(np.sqrt(distances.min(axis=1).clip(min=0)).mean())
+
+
+@torch.no_grad()
+def generate(model: Any, latents: Tensor, device: torch.device, batch_size: int = 64) -> Tensor:
+    """Images [n, 3, r, r] of many latents, a batch at a time."""
+    return torch.cat([model.generate(part.to(device)) for part in latents.split(batch_size)])

@@ -1,0 +1,275 @@
+"""What can go wrong in training without a number ceasing to be finite: one class per way, judged on what is logged.
+
+A watch goes by the names in the log (`discriminator/real`, `critic/distance`, `generator/k`, `…/kl`), never by the
+model's, so a new model that logs the same names is watched as well; where they are missing it says nothing. One reading
+alone raises no alarm: `limner.training.alarms` waits until it has been bad for `readings` readings in a row and
+`images` images. The bounds rest on short runs of every model on the built-in heads, 32² (docs/reliability.md has the
+figures); each stands well beyond what any of them showed.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, ClassVar
+
+from limner.training.log import number
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a watch saw in one line of the log."""
+
+    metric: str
+    """as in the log"""
+    value: float
+    threshold: float
+    bound: str
+    """what the value is when it is bad: "below" or "above" the threshold"""
+    bad: bool
+
+
+class Watch(ABC):
+    """One way to go wrong. It may remember earlier readings, and nothing else."""
+
+    alarm: ClassVar[str]
+    """its name in the log, two or three words"""
+    what: ClassVar[str]
+    """what is the matter, in words"""
+    advice: ClassVar[str]
+    """what to try"""
+    event: ClassVar[str] = "tick"
+    """the kind of line it reads"""
+    readings: ClassVar[int] = 10
+    """so many bad ones in a row …"""
+    images: ClassVar[int] = 10_000
+    """… over so many images make an alarm"""
+
+    @abstractmethod
+    def read(self, images: int, values: Mapping[str, Any]) -> Reading | None:
+        """A judgement of the values logged at `images` images seen; None where there is nothing to judge."""
+
+
+class SameFaces(Watch):
+    """The generator's pictures are one picture, or nearly.
+
+    `diversity` is how far a face of the sheet is from the one most like it, beside the same among as many reals. An
+    untrained generator has 0.001, and each sheet of a healthy run several times the last one's until it is past 0.3;
+    so a small value that grows is no alarm.
+    """
+
+    alarm, event = "same faces", "sample"
+    what = "the faces on the sample sheet are nearly all the same"
+    advice = "look at the newest sheet; go back to an older checkpoint, or start again with a lower --learning-rate"
+    readings, images = 3, 10_000
+    threshold, growth = 0.1, 1.1
+
+    def __init__(self) -> None:
+        self._before: deque[tuple[int, float]] = deque(maxlen=64)
+
+    def read(self, images: int, values: Mapping[str, Any]) -> Reading | None:
+        value = number(values.get("diversity"))
+        if value is None:
+            return None
+        earlier = [old for at, old in self._before if at <= images - self.images]
+        grows = bool(earlier) and value > self.growth * earlier[-1]
+        self._before.append((images, value))
+        bad = value < self.threshold and not grows
+        return Reading("diversity", value, self.threshold, "below", bad)
+
+
+class _Verdicts(Watch):
+    """What a discriminator says of reals and fakes, as shares of the way from its code for fakes to that for reals."""
+
+    def __init__(self, fake_code: float = 0.0, real_code: float = 1.0) -> None:
+        self.fake_code, self.real_code = fake_code, real_code
+
+    def shares(self, values: Mapping[str, Any]) -> tuple[float, float] | None:
+        real, fake = number(values.get("discriminator/real")), number(values.get("discriminator/fake"))
+        if real is None or fake is None or "generator/k" in values:  # BEGAN logs distances by these names
+            return None
+        width = self.real_code - self.fake_code
+        return (real - self.fake_code) / width, (fake - self.fake_code) / width
+
+
+class DiscriminatorWins(_Verdicts):
+    """It is sure of every picture, so its gradients teach the generator next to nothing.
+
+    Healthy runs: reals at most 0.93 and fakes at least 0.06 of the way in any tick.
+    """
+
+    alarm = "discriminator wins"
+    what = "the discriminator tells reals from fakes without fail, and the generator learns little from it"
+    advice = "try a lower --learning-rate, a larger --batch-size or more --generator-steps"
+    margin = 0.01
+
+    def read(self, images: int, values: Mapping[str, Any]) -> Reading | None:
+        shares = self.shares(values)
+        if shares is None:
+            return None
+        real, fake = shares
+        threshold = self.fake_code + self.margin * (self.real_code - self.fake_code)
+        bad = real > 1 - self.margin and fake < self.margin
+        return Reading("discriminator/fake", values["discriminator/fake"], threshold, "below", bad)
+
+
+class DiscriminatorBlind(_Verdicts):
+    """It says the same of reals and fakes, so it teaches nothing. In health they are 0.08 of the way apart or more."""
+
+    alarm = "discriminator blind"
+    what = "the discriminator says the same of reals and fakes, and the generator learns nothing from it"
+    advice = "go back to an older checkpoint, or start again with a lower --learning-rate or a larger --width"
+    margin = 0.01
+
+    def read(self, images: int, values: Mapping[str, Any]) -> Reading | None:
+        shares = self.shares(values)
+        if shares is None:
+            return None
+        real, fake = shares
+        threshold = self.margin * abs(self.real_code - self.fake_code)
+        apart = abs(values["discriminator/real"] - values["discriminator/fake"])
+        return Reading("discriminator/real - discriminator/fake", apart, threshold, "below", abs(real - fake) < 0.01)
+
+
+class CriticBlind(Watch):
+    """The Wasserstein distance is gone: the critic is dead, or cannot tell reals from fakes.
+
+    A thousandth of what it usually was, which has any unit: WGAN's is a multiple of the distance that depends on the
+    network. In health it is largest early on and falls to a tenth or so.
+    """
+
+    alarm = "critic blind"
+    what = "the critic says the same of reals and fakes, and the generator learns nothing from it"
+    advice = "start again with a lower --learning-rate or more --critic-steps"
+    share, least = 1e-3, 1e-6
+
+    def __init__(self) -> None:
+        self._before: deque[float] = deque(maxlen=400)
+
+    def read(self, images: int, values: Mapping[str, Any]) -> Reading | None:
+        distance = number(values.get("critic/distance"))
+        if distance is None:
+            return None
+        # The lower quartile: what it was while it exploded is no measure.
+        usual = sorted(self._before)[len(self._before) // 4] if self._before else 0.0
+        threshold = max(self.share * usual, self.least)
+        bad = abs(distance) < threshold
+        if not bad:
+            self._before.append(abs(distance))
+        return Reading("critic/distance", abs(distance), threshold, "below", bad)
+
+
+class BalanceLost(Watch):
+    """BEGAN's k lies at an end of its range while the measure no longer falls."""
+
+    alarm = "balance lost"
+    what = "k has reached an end of its range and the measure does not fall: the two networks are out of balance"
+    advice = "at 0 try more --generator-steps or a higher --gamma, at 1 a lower --gamma or --learning-rate"
+    readings, images = 30, 30_000
+    margin, fall = 1e-3, 0.99
+
+    def __init__(self) -> None:
+        self._best: float | None = None
+
+    def read(self, images: int, values: Mapping[str, Any]) -> Reading | None:
+        k, measure = number(values.get("generator/k")), number(values.get("generator/measure"))
+        if k is None or measure is None:
+            return None
+        falls = self._best is None or measure < self.fall * self._best
+        self._best = measure if self._best is None or falls else self._best
+        if k > 0.5:
+            return Reading("generator/k", k, 1 - self.margin, "above", k > 1 - self.margin and not falls)
+        return Reading("generator/k", k, self.margin, "below", k < self.margin and not falls)
+
+
+class CodesEmpty(Watch):
+    """Posterior collapse: the encoder tells the decoder nothing, not even a nat a picture."""
+
+    alarm = "codes empty"
+    what = "the encoder's codes say nothing of the pictures (posterior collapse)"
+    advice = "start again with a lower --learning-rate or a larger --width; for the vae, with a lower --kl-weight"
+    threshold = 1.0
+
+    def read(self, images: int, values: Mapping[str, Any]) -> Reading | None:
+        name = next((name for name in values if name.endswith("/kl")), None)
+        kl = number(values.get(name or ""))
+        return None if name is None or kl is None else Reading(name, kl, self.threshold, "below", kl < self.threshold)
+
+
+class NothingLearnt(Watch):
+    """Reconstructions are no better than at the start of the run.
+
+    A small fall is enough: most of a Bernoulli likelihood is the pictures' own entropy, and a healthy VAE takes off
+    some 8 % in all, 4 % of it within 4 kimg.
+    """
+
+    alarm = "reconstruction does not fall"
+    what = "the reconstructions are no better than at the start of the run"
+    advice = "start again with another --learning-rate or a larger --width"
+    readings, images = 20, 20_000
+    share, first = 0.995, 3
+
+    def __init__(self) -> None:
+        self._start: list[float] = []
+
+    def read(self, images: int, values: Mapping[str, Any]) -> Reading | None:
+        name = next((name for name in values if name.endswith("/reconstruction")), None)
+        value = number(values.get(name or ""))
+        if name is None or value is None:
+            return None
+        if len(self._start) < self.first:
+            self._start.append(value)
+        start = sum(self._start) / len(self._start)
+        threshold = start - (1 - self.share) * abs(start)  # a density's log may be negative
+        return Reading(name, value, threshold, "above", value > threshold)
+
+
+class LossStuck(Watch):
+    """A loss that is the same number tick after tick: nothing in it depends on the pictures any more."""
+
+    alarm = "loss stuck"
+    what = "this loss is the same number in every tick"
+    advice = "go back to an older checkpoint, or start again with a lower --learning-rate"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._before: float | None = None
+
+    def read(self, images: int, values: Mapping[str, Any]) -> Reading | None:
+        value = number(values.get(self.name))
+        if value is None:
+            return None
+        before, self._before = self._before, value
+        change = abs(value - before) if before is not None else 1.0
+        return Reading(self.name, value, value, "at", change <= 1e-7 * abs(value))
+
+
+class LossGrows(Watch):
+    """A loss far above what it was: it is on its way to infinity.
+
+    Beside the median of up to the last hundred ticks that were in order, and never less than 1, so that a loss that
+    crosses 0 has a scale. Healthy runs stay below ten times that.
+    """
+
+    alarm = "loss grows"
+    what = "this loss has grown out of all proportion: training diverges"
+    advice = "go back to an older checkpoint and start from there with a lower --learning-rate, or --precision fp32"
+    readings, images = 3, 2_000
+    factor, least, first = 100.0, 1.0, 3
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._before: deque[float] = deque(maxlen=100)
+
+    def read(self, images: int, values: Mapping[str, Any]) -> Reading | None:
+        value = number(values.get(self.name))
+        if value is None:
+            return None
+        threshold = self.factor * max(median(self._before), self.least) if len(self._before) >= self.first else None
+        if threshold is not None and abs(value) > threshold:
+            return Reading(self.name, abs(value), threshold, "above", True)
+        self._before.append(abs(value))
+        return Reading(self.name, abs(value), threshold or abs(value), "above", False)
