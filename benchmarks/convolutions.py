@@ -1,4 +1,4 @@
-"""The three maps of a convolution, as oneDNN's kernels and as products of patches: CPU milliseconds, one thread.
+"""The three maps of a convolution, each computed in every way there is for it: CPU milliseconds, one thread.
 
     python benchmarks/convolutions.py
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from unittest import mock
 
 import torch
@@ -19,6 +19,7 @@ from limner.layers import convolution
 from limner.layers.convolution import Geometry, convolve, correlate, spread
 
 BATCH = 64
+WAYS = ("convolution", "product", "winograd", "planes")
 LAYERS = (
     (3, 64, 64, Geometry(4, 2, 1)),
     (64, 128, 32, Geometry(4, 2, 1)),
@@ -29,19 +30,36 @@ LAYERS = (
 """channels before and after, side before, how the kernel moves: DCGAN's discriminator, and its generator's first"""
 
 
-def milliseconds(work: Callable[[], object], repeats: int = 4) -> float:
+def milliseconds(ways: Mapping[str, Callable[[], object]], repeats: int = 5) -> dict[str, float]:
     """The best of a few: what disturbs a run only makes it longer."""
-    work()
-    taken = []
-    for _ in range(repeats):
-        start = time.process_time()
-        work()
-        taken.append(time.process_time() - start)
-    return round(min(taken) * 1000, 1)
+    taken: dict[str, list[float]] = {way: [] for way in ways}
+    for repeat in range(1 + repeats):
+        for way, work in ways.items():
+            start = time.process_time()
+            work()
+            if repeat > 0:
+                taken[way].append(time.process_time() - start)
+    return {f"{way}, ms": round(min(seconds) * 1000, 1) for way, seconds in taken.items()}
+
+
+def possible(name: str, before: int, geometry: Geometry) -> tuple[str, ...]:
+    if geometry != convolution.HALVING:
+        return WAYS[:2]
+    if before > convolution.MOST_PLANES:
+        return WAYS[:3]
+    return (*WAYS[:3], "planes") if name == "spread" else WAYS[:3]
+
+
+def forced(work: Callable[[], object], way: str) -> Callable[[], object]:
+    def run() -> object:
+        with mock.patch.object(convolution, "choose", lambda *arguments: way):
+            return work()
+
+    return run
 
 
 def measure() -> list[dict[str, object]]:
-    """One row per layer and map: "convolution" and "product" in milliseconds."""
+    """One row per layer and map: every way in milliseconds, interleaved."""
     torch.set_num_threads(1)
     rows: list[dict[str, object]] = []
     for before, after, side, geometry in LAYERS:
@@ -54,13 +72,12 @@ def measure() -> list[dict[str, object]]:
             "correlate": lambda: correlate(x, y, geometry),  # noqa: B023
         }
         for name, work in maps.items():
-            row: dict[str, object] = {"layer": f"{before} → {after}, {side}² → {y.shape[2]}²", "map": name}
-            for way, pays in (("convolution", False), ("product", True)):
-                with mock.patch.object(convolution, "_product_pays", lambda *arguments, pays=pays: pays):
-                    row[f"{way}, ms"] = milliseconds(work)
-            pays = convolution._product_pays(name, y.shape[2] * y.shape[3])
-            row["chosen"] = "product" if pays else "convolution"
-            rows.append(row)
+            ways = {way: forced(work, way) for way in possible(name, before, geometry)}
+            shown = {f"{way}, ms": "" for way in WAYS} | milliseconds(ways)
+            chosen = convolution.choose(name, x, w.shape, geometry, (side, side), y.shape[2:])
+            rows.append(
+                {"layer": f"{before} → {after}, {side}² → {y.shape[2]}²", "map": name, **shown, "chosen": chosen}
+            )
     return rows
 
 

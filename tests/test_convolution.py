@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from limner.layers import convolution
+from limner.layers import convolution, winograd
 from limner.layers.convolution import Convolution, TransposedConvolution, input_gradients_only
 
 GEOMETRIES = [(4, 2, 1, 8), (4, 1, 0, 4), (3, 1, 1, 5), (4, 2, 1, 34)]  # kernel, stride, padding, side
@@ -30,15 +30,22 @@ def nothing_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(convolution, "SMALL", 0)
 
 
-@pytest.fixture(params=["as it chooses", "products", "convolutions"])
+@pytest.fixture(params=["as it chooses", "product", "convolution", "winograd"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param != "as it chooses":
-        monkeypatch.setattr(convolution, "_product_pays", lambda *arguments: request.param == "products")
+    if request.param == "winograd":  # wherever it can
+        monkeypatch.setattr(convolution, "LEAST_CHANNELS", dict.fromkeys(convolution.LEAST_CHANNELS, 0))
+        monkeypatch.setattr(convolution, "LEAST_TILES", 0)
+        monkeypatch.setattr(convolution, "MOST_PLANES", 0)
+        monkeypatch.setattr(winograd, "BLOCK", 1)  # an image at a time
+    elif request.param == "as it chooses":
+        monkeypatch.setattr(convolution, "PLANE", 1)
+    else:
+        monkeypatch.setattr(convolution, "choose", lambda *arguments: request.param)
 
 
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("transposed", [False, True])
-@pytest.mark.parametrize(("kernel", "stride", "padding", "side"), [*GEOMETRIES, (4, 1, 0, 1)])
+@pytest.mark.parametrize(("kernel", "stride", "padding", "side"), [*GEOMETRIES, (4, 1, 0, 1), (4, 2, 1, 9)])
 def test_values_and_two_derivatives_are_those_of_torch(
     transposed: bool, kernel: int, stride: int, padding: int, side: int
 ) -> None:
@@ -88,6 +95,43 @@ def test_frozen_weights_get_no_gradient_and_pass_it_on() -> None:
     layer(x).sum().backward()
     assert layer.weight.grad is None
     assert x.grad is not None
+
+
+@pytest.mark.parametrize(
+    ("which", "channels", "side", "images", "expected"),
+    [
+        ("spread", (64, 3), 64, 64, "planes"),
+        ("convolve", (64, 3), 64, 64, "convolution"),
+        ("convolve", (128, 64), 32, 64, "convolution"),
+        ("correlate", (128, 64), 32, 64, "winograd"),
+        ("convolve", (512, 256), 8, 64, "winograd"),
+        ("convolve", (512, 256), 8, 16, "product"),
+        ("spread", (512, 256), 10, 64, "convolution"),
+    ],
+)
+def test_the_way_depends_on_the_shape(
+    which: str, channels: tuple[int, int], side: int, images: int, expected: str
+) -> None:
+    x = torch.empty(images, 1, 1, 1)
+    sides, positions = (side, side), (side // 2, side // 2)
+    assert convolution.choose(which, x, channels, convolution.HALVING, sides, positions) == expected
+    chosen = convolution.choose(which, x.bfloat16(), channels, convolution.HALVING, sides, positions)
+    assert chosen in ("convolution", "product")
+
+
+def test_winograd_rounds_hardly_more_than_a_convolution() -> None:
+    torch.manual_seed(0)
+    x, w, y = torch.randn(16, 64, 16, 8), torch.randn(128, 64, 4, 4), torch.randn(16, 128, 8, 4)
+    exact = torch.conv2d(x.double(), w.double(), None, 2, 1)
+    exact_x, exact_w, _ = torch.ops.aten.convolution_backward(
+        y.double(), x.double(), w.double(), None, [2, 2], [1, 1], [1, 1], False, [0, 0], 1, [True, True, False]
+    )
+    for ours, truth in (
+        (winograd.convolve(x, w), exact),
+        (winograd.spread(y, w), exact_x),
+        (winograd.correlate(x, y), exact_w),
+    ):
+        assert (ours - truth).square().mean().sqrt() < 1e-6 * truth.square().mean().sqrt()
 
 
 @pytest.mark.parametrize("transposed", [False, True])

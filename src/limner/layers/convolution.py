@@ -10,20 +10,27 @@ derivative that a gradient penalty needs as a convolution with the whole gradien
 are bilinear, and each one's derivatives are the other two; so derivatives of every order use well-made kernels (the
 idea of Karras et al. 2020, arXiv:2006.06676, `conv2d_gradfix` in their published code).
 
-On a CPU, where large kernels of weights meet a map of few pixels (512 channels at 4²), a matrix product of patches and
-weights is two to three times as fast as oneDNN's convolution, which then spends its time on reordering weights.
+On a CPU each of the three takes the quickest of several ways, all exact (benchmarks/convolutions.py):
+
+- oneDNN's convolution.
+- A matrix product of patches and weights where a large kernel meets a map of few pixels (512 channels at 4²): oneDNN
+  then spends its time on reordering weights.
+- Nine products where sixteen are usual (`winograd`), for kernel 4 and stride 2 of many channels.
+- Products in planes, for the three channels of a picture: oneDNN wants channels by the dozen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from limner.layers import winograd
 
 
 class Geometry(NamedTuple):
@@ -165,26 +172,36 @@ class _Correlate(torch.autograd.Function):
 def convolve(x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
     """x [n, c, h, w] * w [c2, c, k, k] → [n, c2, h2, w2]."""
     sides = [(side + 2 * geometry.padding - geometry.kernel) // geometry.stride + 1 for side in x.shape[2:]]
-    if not _product_pays("convolve", sides[0] * sides[1]):
-        return torch.conv2d(x, w, None, geometry.stride, geometry.padding)
-    patches = _patches(x, geometry)
-    return _from_rows(patches @ _weight_rows(w).T, len(x), sides)
+    way = choose("convolve", x, w.shape, geometry, x.shape[2:], sides)
+    if way == "winograd":
+        return winograd.convolve(x, w)
+    if way == "product":
+        return _from_rows(_patches(x, geometry) @ _weight_rows(w).T, len(x), sides)
+    return torch.conv2d(x, w, None, geometry.stride, geometry.padding)
 
 
 def spread(y: Tensor, w: Tensor, geometry: Geometry, sides: tuple[int, int]) -> Tensor:
     """y [n, c2, h2, w2] → [n, c, h, w], the adjoint of `convolve` in x; `sides` are h and w."""
-    if not _product_pays("spread", y.shape[2] * y.shape[3]):
-        return _derivative(y.new_empty(()).expand(len(y), w.shape[1], *sides), y, w, geometry, 0)
-    return _gathered(_rows(y) @ _weight_rows(w), y, w, geometry, sides)
+    way = choose("spread", y, w.shape, geometry, sides, y.shape[2:])
+    if way == "winograd":
+        return winograd.spread(y, w)
+    if way == "planes":
+        return _spread_planes(y, w)
+    if way == "product":
+        return _gathered(_rows(y) @ _weight_rows(w), y, w, geometry, sides)
+    return _derivative(y.new_empty(()).expand(len(y), w.shape[1], *sides), y, w, geometry, 0)
 
 
 def correlate(x: Tensor, y: Tensor, geometry: Geometry) -> Tensor:
     """x [n, c, h, w], y [n, c2, h2, w2] → [c2, c, k, k], the adjoint of `convolve` in w."""
     shape = (y.shape[1], x.shape[1], geometry.kernel, geometry.kernel)
-    if not _product_pays("correlate", y.shape[2] * y.shape[3]):
-        return _derivative(x, y, x.new_empty(()).expand(shape), geometry, 1)
-    rows = _rows(y).T @ _patches(x, geometry)
-    return rows.view(shape[0], shape[2], shape[3], shape[1]).permute(0, 3, 1, 2)
+    way = choose("correlate", x, shape, geometry, x.shape[2:], y.shape[2:])
+    if way == "winograd":
+        return winograd.correlate(x, y)
+    if way == "product":
+        rows = _rows(y).T @ _patches(x, geometry)
+        return rows.view(shape[0], shape[2], shape[3], shape[1]).permute(0, 3, 1, 2)
+    return _derivative(x, y, x.new_empty(()).expand(shape), geometry, 1)
 
 
 def _derivative(x: Tensor, y: Tensor, w: Tensor, geometry: Geometry, which: int) -> Tensor:
@@ -194,15 +211,38 @@ def _derivative(x: Tensor, y: Tensor, w: Tensor, geometry: Geometry, which: int)
     return made[which]
 
 
-# --- as products of patches and weights ---------------------------------------------------------------------------
+# --- ways to compute them -----------------------------------------------------------------------------------------
 
 
+Way = Literal["convolution", "product", "winograd", "planes"]
+HALVING = Geometry(4, 2, 1)
+"""halves even sides: the stride of most networks here"""
 MOST_POSITIONS = {"convolve": 16, "spread": 16, "correlate": 64}
-"""positions of the kernel in an image up to which a product is quicker (benchmarks/convolutions.py)"""
+"""positions of the kernel in an image up to which a product is quicker than a convolution"""
+LEAST_CHANNELS = {"convolve": 2**15, "spread": 2**14, "correlate": 2**13}
+"""channels before x after from which Winograd's sums cost less than the products that they save"""
+LEAST_TILES = 256
+"""of 2 x 2 outputs in the batch: from here on its sums of weights are worth it"""
+MOST_PLANES = 4
+"""channels so few that planes are quicker"""
+PLANE = 2**14
+"""positions computed at once, so that their planes stay in the cache"""
 
 
-def _product_pays(which: str, positions: int) -> bool:
-    return positions <= MOST_POSITIONS[which]
+def choose(
+    which: str, x: Tensor, weight: Sequence[int], geometry: Geometry, sides: Sequence[int], positions: Sequence[int]
+) -> Way:
+    """The quickest way, as benchmarks/convolutions.py measured them; `positions` are the kernel's along both sides."""
+    after, before = weight[:2]
+    halves = geometry == HALVING and all(side == 2 * count for side, count in zip(sides, positions, strict=True))
+    exact = x.dtype in (torch.float32, torch.float64)  # sums of bfloat16 would be rounded once more
+    if which == "spread" and halves and exact and before <= MOST_PLANES:
+        return "planes"
+    even = all(count % 2 == 0 for count in positions)
+    tiles = len(x) * positions[0] * positions[1] // 4
+    if halves and exact and even and before * after >= LEAST_CHANNELS[which] and tiles >= LEAST_TILES:
+        return "winograd"
+    return "product" if positions[0] * positions[1] <= MOST_POSITIONS[which] else "convolution"
 
 
 def _patches(x: Tensor, geometry: Geometry) -> Float[Tensor, "p k"]:
@@ -235,3 +275,25 @@ def _from_rows(rows: Tensor, n: int, sides: list[int]) -> Tensor:
 
 def _weight_rows(w: Tensor) -> Float[Tensor, "c2 k"]:
     return w.permute(0, 2, 3, 1).reshape(len(w), -1)
+
+
+def _spread_planes(y: Tensor, w: Tensor) -> Float[Tensor, "n c h w"]:
+    """`spread` of `HALVING` with a plane of its own for every channel and place in the kernel.
+
+    Places 1 and 2 are the two pixels under a position, 0 belongs to the position before and 3 to the one after.
+    """
+    n, after, height, width = y.shape
+    by_place = w.permute(2, 3, 1, 0).reshape(-1, after)
+    x = y.new_empty(n, 2 * height, 2 * width, w.shape[1])
+    size = max(1, PLANE // (height * width))
+    for low in range(0, n, size):
+        images = slice(low, low + size)
+        planes = (by_place @ _rows(y[images]).T).view(4, 4, w.shape[1], -1, height, width)
+        rows = planes[1:3]
+        rows[0, ..., 1:, :] += planes[3, ..., :-1, :]
+        rows[1, ..., :-1, :] += planes[0, ..., 1:, :]
+        pixels = rows[:, 1:3]
+        pixels[:, 0, ..., 1:] += rows[:, 3, ..., :-1]
+        pixels[:, 1, ..., :-1] += rows[:, 0, ..., 1:]
+        x[images].view(-1, height, 2, width, 2, w.shape[1]).copy_(pixels.permute(3, 4, 0, 5, 1, 2))
+    return x.permute(0, 3, 1, 2)
