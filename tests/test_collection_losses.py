@@ -426,12 +426,12 @@ def test_vae_loss_with_gaussian_pixels_and_the_spread_it_should_learn():
     expected = -torch.distributions.Normal(0.0, 1.0).log_prob(torch.tensor(0.5, dtype=torch.float64)) * 12
     assert float(logs["reconstruction"]) == pytest.approx(float(expected), abs=1e-9)
     with torch.no_grad():
-        model.spread.log_deviation.fill_(math.log(0.5))  # the pictures are 0.5 off, so this is the best there is
+        model.spread.scaled.fill_(math.log(0.5) / vae.SPREAD_SCALE)  # the pictures are 0.5 off, so this is the best there is
     loss, _ = model.loss(batch_of(images))
     loss.backward()
-    assert float(model.spread.log_deviation.grad) == pytest.approx(0, abs=1e-9)
+    assert float(model.spread.scaled.grad) == pytest.approx(0, abs=1e-9)
     trained = {id(p) for phase in model.phases() for module in phase.trains for p in module.parameters()}
-    assert id(model.spread.log_deviation) in trained
+    assert id(model.spread.scaled) in trained
 
 
 def test_vae_draws_anew_for_every_row_and_dimension():

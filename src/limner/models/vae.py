@@ -38,6 +38,9 @@ from limner.optim import Adam
 from limner.types import Attributes, Batch, Images, Latents, Logs, Scalar
 
 
+SPREAD_SCALE = 10.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class VAEConfig:
     """Settings of the VAE."""
@@ -123,7 +126,12 @@ class Spread(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.log_deviation = nn.Parameter(torch.zeros(()))
+        # Adam moves a parameter by its learning rate a step, and this one has far to go: hence its scale.
+        self.scaled = nn.Parameter(torch.zeros(()))
+
+    @property
+    def log_deviation(self) -> Tensor:
+        return SPREAD_SCALE * self.scaled
 
     def forward(self, distances: Float[Tensor, "n ..."]) -> Float[Tensor, "n"]:
         squares = (distances * torch.exp(-self.log_deviation)).square()
