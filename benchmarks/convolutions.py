@@ -52,7 +52,7 @@ def possible(name: str, before: int, geometry: Geometry) -> tuple[str, ...]:
 
 def forced(work: Callable[[], object], way: str) -> Callable[[], object]:
     def run() -> object:
-        with mock.patch.object(convolution, "choose", lambda *arguments: way):
+        with mock.patch.object(convolution, "choose", return_value=way):
             return work()
 
     return run
@@ -75,9 +75,8 @@ def measure() -> list[dict[str, object]]:
             ways = {way: forced(work, way) for way in possible(name, before, geometry)}
             shown = {f"{way}, ms": "" for way in WAYS} | milliseconds(ways)
             chosen = convolution.choose(name, x, w.shape, geometry, (side, side), y.shape[2:])
-            rows.append(
-                {"layer": f"{before} → {after}, {side}² → {y.shape[2]}²", "map": name, **shown, "chosen": chosen}
-            )
+            layer = f"{before} → {after}, {side}² → {y.shape[2]}²"
+            rows.append({"layer": layer, "map": name, **shown, "chosen": chosen})
     return rows
 
 

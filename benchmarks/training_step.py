@@ -1,16 +1,19 @@
 """What an iteration of training costs, ours against the plainest correct PyTorch step of the same networks and losses.
 
-    python benchmarks/training_step.py            # prints a table; about five minutes
-    python benchmarks/training_step.py --quick    # smaller networks, a few seconds
+    python -m benchmarks.training_step            # all models; about five minutes; writes its results
+    python -m benchmarks.training_step --only dcgan vae
+    python -m benchmarks.training_step --quick    # smaller networks, half a minute, writes nothing
 
 Throughput is real images per second of processor time on one thread, the median of interleaved repeats, so that what
-else the machine does matters little. GFLOP are those of convolutions and matrix products. The peak is the best rate of
-a few large convolutions on this machine.
+else the machine does matters little. GFLOP are those of convolutions and matrix products that were computed, second
+derivatives included; with them and with the peak, the best rate of a few large convolutions on this machine, figures
+can be carried to another processor.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import resource
@@ -20,14 +23,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from benchmarks.run import as_table, machine
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -35,41 +39,52 @@ from limner.data.dataset import Dataset
 from limner.data.loader import Loader
 from limner.data.writer import DatasetWriter
 from limner.layers.convolution import Convolution, TransposedConvolution
-from limner.models import DCGAN, WGANGP
-from limner.models.base import Model
-from limner.models.dcgan import DCGANConfig
-from limner.models.wgan_gp import WGANGPConfig, gradient_penalty
+from limner.models import MODELS
+from limner.models.base import Model, Phase
 from limner.training.distributed import World
 from limner.training.run import _fast_bf16
 from limner.training.trainer import Recipe, Trainer
+from limner.types import Batch, Draws
 
 CPU = torch.device("cpu")
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "training_step.json"
+PAGE = HERE.parent / "docs" / "benchmarks.md"
+MARKS = ("<!-- training_step: written by the command -->\n", "<!-- training_step: end -->\n")
 
 
 @dataclass(frozen=True)
 class Work:
-    """A model, its settings, and how to train on it."""
+    """A model, its settings, and how to train it."""
 
     name: str
-    model: Callable[[], Model]
+    settings: Mapping[str, Any] = field(default_factory=dict)
     resolution: int = 64
     batch_size: int = 64
 
+    def model(self) -> Model:
+        torch.manual_seed(0)
+        kind = MODELS[self.name]
+        return kind(kind.Config(**({"latent_dim": 128, "width": 64} | dict(self.settings))), self.resolution)
 
+
+ONE_EACH = {"critic_steps": 1}
+"""one critic update per generator update, as the other models have"""
 WORKS = (
-    Work("dcgan", lambda: DCGAN(DCGANConfig(latent_dim=128, width=64), 64)),
-    Work("wgan-gp 1+1", lambda: WGANGP(WGANGPConfig(critic_steps=1), 64)),
-    Work("wgan-gp 5+1", lambda: WGANGP(WGANGPConfig(), 64)),
+    Work("dcgan"),
+    Work("lsgan"),
+    Work("wgan", ONE_EACH),
+    Work("wgan-gp", ONE_EACH),
+    Work("infogan"),
+    Work("began"),
+    Work("vae"),
+    Work("vae-gan"),
 )
-QUICK = (
-    Work("dcgan, width 8", lambda: DCGAN(DCGANConfig(latent_dim=16, width=8), 16), 16, 8),
-    Work("wgan-gp 1+1, width 8", lambda: WGANGP(WGANGPConfig(critic_steps=1, width=8), 16), 16, 8),
-)
+QUICK = tuple(Work(w.name, {**w.settings, "latent_dim": 16, "width": 8}, 16, 8) for w in WORKS)
 
 
 def ours(work: Work, dataset: Dataset, bf16: bool) -> Callable[[], object]:
     """An iteration of the trainer."""
-    torch.manual_seed(0)
     recipe = Recipe(batch_size=work.batch_size, bf16=bf16)
     trainer = Trainer(work.model(), Loader(dataset, seed=0, device=CPU), recipe, World())
     return trainer.iteration
@@ -79,61 +94,40 @@ def ours(work: Work, dataset: Dataset, bf16: bool) -> Callable[[], object]:
 
 
 class Plain:
-    """One model after another as in a tutorial: no memory format, no fused optimizer, nothing frozen.
+    """The model's own losses as a tutorial would train them: torch's layers, their default memory format, an optimizer
+    that walks from tensor to tensor, nothing frozen, and the average of weights as a loop.
 
-    Fakes are made through a graph that is then cut, and every parameter gets gradients in every update.
+    So every parameter gets its gradient in every update, whether or not its optimizer's turn has come.
     """
 
     def __init__(self, work: Work, dataset: Dataset, bf16: bool) -> None:
-        torch.manual_seed(0)
-        self.model, self.average = with_torch_layers(work.model()), with_torch_layers(work.model())
+        self.model = with_torch_layers(work.model())
+        self.average = copy.deepcopy(self.model)
         self.batch_size, self.resolution, self.bf16 = work.batch_size, work.resolution, bf16
         self.loader = Loader(dataset, seed=0, device=CPU)
         self.rng = torch.Generator().manual_seed(0)
+        self.phases = [(phase, plain_optimizer(phase)) for phase in self.model.phases()]
         self.seen = 0
-        self.generator: nn.Module = self.model.get_submodule("generator")
-        self.wasserstein = isinstance(self.model, WGANGP)
-        self.judge: nn.Module = self.model.get_submodule("critic" if self.wasserstein else "discriminator")
-        phase = self.model.phases()[0]
-        rates: dict[str, Any] = {
-            "lr": phase.optimizer.learning_rate,
-            "betas": (float(self.model.config.beta1), float(self.model.config.beta2)),
-            "foreach": False,
-            "fused": False,
-        }
-        self.judge_steps = phase.steps
-        self.judge_optimizer = torch.optim.Adam(self.judge.parameters(), **rates)
-        self.generator_optimizer = torch.optim.Adam(self.generator.parameters(), **rates)
 
     def iteration(self) -> None:
-        for _ in range(self.judge_steps):
-            reals = self.loader.batch(self.seen, self.seen + self.batch_size, self.resolution)[0].contiguous()
-            self.judge_optimizer.zero_grad()
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-                loss = self.judge_loss(reals, self.generator(self.latents()).detach())
-            loss.backward()
-            self.judge_optimizer.step()
-            self.seen += self.batch_size
-        self.generator_optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-            logits = self.judge(self.generator(self.latents()))
-            loss = -logits.mean() if self.wasserstein else F.softplus(-logits).mean()
-        loss.backward()
-        self.generator_optimizer.step()
+        for phase, optimizer in self.phases:
+            for step in range(phase.steps):
+                batch = self.batch(self.seen + step * self.batch_size)
+                self.model.zero_grad()
+                with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+                    loss, logs = phase.loss(batch)
+                loss.backward()
+                optimizer.step()
+                phase.after_step({name: value.detach() for name, value in logs.items()})
+        self.seen += self.batch_size * max(phase.steps for phase, _ in self.phases)
         with torch.no_grad():
             for average, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
                 average.mul_(0.999).add_(value, alpha=0.001)
 
-    def judge_loss(self, reals: Tensor, fakes: Tensor) -> Tensor:
-        real, fake = self.judge(reals), self.judge(fakes)
-        if not self.wasserstein:
-            return F.softplus(-real).mean() + F.softplus(fake).mean()
-        epsilon = torch.rand(len(reals), 1, 1, 1, generator=self.rng)
-        penalty = gradient_penalty(self.judge, epsilon * reals + (1 - epsilon) * fakes)
-        return fake.mean() - real.mean() + 10 * penalty
-
-    def latents(self) -> Tensor:
-        return self.model.latents.sample(self.batch_size, self.rng)
+    def batch(self, start: int) -> Batch:
+        images, _ = self.loader.batch(start, start + self.batch_size, self.resolution)
+        latents = self.model.latents.sample(self.batch_size, self.rng)
+        return Batch(images.contiguous(), latents, Draws(self.rng, self.batch_size, 0, self.batch_size))
 
 
 def with_torch_layers(model: Model) -> Model:
@@ -144,6 +138,14 @@ def with_torch_layers(model: Model) -> Model:
         elif isinstance(module, TransposedConvolution):
             module.__class__ = nn.ConvTranspose2d
     return model
+
+
+def plain_optimizer(phase: Phase) -> torch.optim.Optimizer:
+    """The phase's, of the same numbers, neither fused nor over all tensors at once."""
+    parameters = [parameter for module in phase.trains for parameter in module.parameters()]
+    built = phase.optimizer.build(parameters)
+    one_by_one = {name: False for name in ("fused", "foreach") if name in built.defaults}
+    return type(built)(parameters, **(built.defaults | one_by_one))
 
 
 def plain(work: Work, dataset: Dataset, bf16: bool) -> Callable[[], object]:
@@ -167,7 +169,8 @@ class CountFlops(TorchDispatchMode):
         self, function: Any, types: Sequence[type], arguments: tuple[Any, ...] = (), options: Any = None
     ) -> Any:
         result = function(*arguments, **(options or {}))
-        count = flop_registry.get(function._overloadpacket)
+        name = function._overloadpacket.__name__
+        count = flop_registry.get(getattr(torch.ops.aten, name.removesuffix("_"), None))  # baddbmm_ is baddbmm
         if count is not None:
             self.total += int(count(*arguments, **(options or {}), out_val=result))
         return result
@@ -206,59 +209,69 @@ def make_dataset(folder: Path, count: int = 512, resolution: int = 64) -> Datase
         return writer.finish()
 
 
-def peak_memory_mb(work: Work, way: str, bf16: bool, quick: bool) -> float:
-    """Of a process that does nothing but two such iterations."""
-    words = [sys.executable, __file__, "--child", work.name, way, *(["--bf16"] if bf16 else [])]
-    words += ["--quick"] if quick else []
-    done = subprocess.run(words, check=True, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    return float(json.loads(done.stdout)["peak_mb"])
+def peak_memory_mb(work: Work, bf16: bool, quick: bool) -> dict[str, int]:
+    """Of two processes that do nothing but two such iterations each, one plain and one ours."""
+    started = {}
+    for way in WAYS:
+        words = [sys.executable, "-m", "benchmarks.training_step", "--child", work.name, way]
+        words += [*(["--bf16"] if bf16 else []), *(["--quick"] if quick else [])]
+        settings = os.environ | {"OMP_NUM_THREADS": "1"}
+        started[way] = subprocess.Popen(words, cwd=HERE.parent, stdout=subprocess.PIPE, text=True, env=settings)
+    said = {way: process.communicate()[0] for way, process in started.items()}
+    return {way: round(json.loads(text)["peak_mb"]) for way, text in said.items()}
 
 
-def measure(quick: bool = False, memory: bool = True) -> list[dict[str, object]]:
-    """One row per work and precision."""
+def measure(quick: bool = False, memory: bool = True, only: Sequence[str] = ()) -> list[dict[str, object]]:
+    """One row per model and precision."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    works = [work for work in (QUICK if quick else WORKS) if not only or work.name in only]
+    # Bfloat16 that is emulated teaches nothing about a processor that has it.
+    precisions = (False, True) if _fast_bf16(CPU) else (False,)
     try:
-        peaks = {False: peak_gflops(torch.float32), True: peak_gflops(torch.bfloat16)}
+        peaks = {False: peak_gflops(torch.float32), True: peak_gflops(torch.bfloat16) if True in precisions else 0.0}
         with tempfile.TemporaryDirectory() as folder:
             dataset = make_dataset(Path(folder) / "data")
-            rows = [
-                _row(work, dataset, bf16, peaks[bf16], quick, memory)
-                for work in (QUICK if quick else WORKS)
-                for bf16 in (False, True)
-                # Emulated bfloat16 is shown once, not waited for thrice.
-                if not bf16 or quick or _fast_bf16(CPU) or work.name == "dcgan"
-            ]
+            rows = []
+            for work in works:
+                for bf16 in precisions:
+                    rows.append(_row(work, dataset, bf16, peaks[bf16]))
+                    if memory:
+                        found = peak_memory_mb(work, bf16, quick)
+                        rows[-1] |= {f"{way} peak MB": found[way] for way in WAYS}
+                    print(as_table(rows[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
     finally:
         torch.set_num_threads(threads)
     return rows
 
 
-def _row(work: Work, dataset: Dataset, bf16: bool, peak: float, quick: bool, memory: bool) -> dict[str, object]:
+SLOW = 8.0
+"""processor seconds of an iteration above which one repeat is enough"""
+
+
+def _row(work: Work, dataset: Dataset, bf16: bool, peak: float) -> dict[str, object]:
     steps = {way: make(work, dataset, bf16) for way, make in WAYS.items()}
-    images = work.batch_size * (5 if work.name == "wgan-gp 5+1" else 1)
-    work_gflop = {way: gflop(step) for way, step in steps.items()}  # counts, and warms up
+    images = work.batch_size * max(phase.steps for phase in work.model().phases())
+    work_gflop = {way: gflop(step) / images for way, step in steps.items()}  # counts, and warms up
     seconds: dict[str, list[float]] = {way: [] for way in steps}
-    slow = (bf16 and not _fast_bf16(CPU)) or work.name == "wgan-gp 5+1"
-    for _ in range(1 if slow else 3):
+    for repeat in range(3):
+        if repeat > 0 and max(map(max, seconds.values())) > SLOW:
+            break
         for way, step in steps.items():
             seconds[way].append(cpu_seconds(step))
     rates = {way: images / statistics.median(taken) for way, taken in seconds.items()}
-    row: dict[str, object] = {"work": work.name, "precision": "bf16" if bf16 else "fp32"}
-    row |= {f"{way} images/cpu-s": round(rate, 2) for way, rate in rates.items()}
+    row: dict[str, object] = {"model": work.name, "precision": "bf16" if bf16 else "fp32"}
+    row |= {f"{way} images/cpu-s": round(rate, 1) for way, rate in rates.items()}
     row["ours / plain"] = round(rates["ours"] / rates["plain"], 2)
-    row |= {f"{way} GFLOP/image": round(total / images, 2) for way, total in work_gflop.items()}
-    row["ours GFLOP/s"] = round(work_gflop["ours"] / images * rates["ours"], 1)
+    row |= {f"{way} GFLOP/image": round(total, 2) for way, total in work_gflop.items()}
     row["peak GFLOP/s"] = round(peak, 1)
-    row["share of peak"] = round(work_gflop["ours"] / images * rates["ours"] / peak, 2)
-    if memory and not slow:
-        row |= {f"{way} peak MB": round(peak_memory_mb(work, way, bf16, quick)) for way in steps}
+    row |= {f"{way} share of peak": round(work_gflop[way] * rates[way] / peak, 2) for way in steps}
     return row
 
 
-def child(name: str, way: str, bf16: bool) -> None:
+def child(name: str, way: str, bf16: bool, quick: bool) -> None:
     torch.set_num_threads(1)
-    work = next(work for work in (*WORKS, *QUICK) if work.name == name)
+    work = next(work for work in (QUICK if quick else WORKS) if work.name == name)
     with tempfile.TemporaryDirectory() as folder:
         step = WAYS[way](work, make_dataset(Path(folder) / "data"), bf16)
         step()
@@ -275,17 +288,30 @@ def own_peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 
+def write(rows: Sequence[Mapping[str, object]]) -> None:
+    """To a file of results, and the table to the page about them."""
+    RESULTS.write_text(json.dumps({"machine": machine(), "results": rows}, indent=2) + "\n")
+    before, rest = PAGE.read_text().split(MARKS[0])
+    after = rest.split(MARKS[1])[1]
+    PAGE.write_text(f"{before}{MARKS[0]}\n{as_table(rows)}\n\n{MARKS[1]}{after}")
+    print(f"written: {RESULTS}, {PAGE}", file=sys.stderr)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small networks")
+    parser.add_argument("--quick", action="store_true", help="small networks; nothing is written")
+    parser.add_argument("--only", nargs="+", default=(), choices=MODELS, help="some models; nothing is written")
+    parser.add_argument("--no-memory", action="store_true", help="leave out the peak memory")
     parser.add_argument("--child", nargs=2, metavar=("WORK", "WAY"), help=argparse.SUPPRESS)
     parser.add_argument("--bf16", action="store_true", help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if flags.child:
-        child(*flags.child, flags.bf16)
+        child(*flags.child, flags.bf16, flags.quick)
         return
-    for row in measure(flags.quick):
-        print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+    rows = measure(flags.quick, not (flags.quick or flags.no_memory), flags.only)
+    print(as_table(rows))
+    if not (flags.quick or flags.only or flags.no_memory):
+        write(rows)
 
 
 if __name__ == "__main__":
