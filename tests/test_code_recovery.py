@@ -174,7 +174,8 @@ def test_a_code_that_cannot_be_counted_is_refused() -> None:
 
 # --- the number -------------------------------------------------------------------------------------------------------
 
-WELL = tuple(AttributeFigure(name, 0.95, 0.6, 0.95) for name in NAMES)
+WELL = tuple(AttributeFigure(name, 0.999, 0.995, 0.95) for name in NAMES)
+"""rarer among the real images than in any sample here, so that the sample's entropy is the larger"""
 CODES = tuple(Code(name, "named", 2) for name in NAMES)
 
 
@@ -266,11 +267,11 @@ def test_what_a_probe_can_be_told_follows_from_its_figures() -> None:
     """70 of 100 have it, of which 63 are seen; of the 30 others 27 are seen."""
     joint = torch.tensor([[63.0, 7.0], [3.0, 27.0]], dtype=torch.float64) / 100
     truth, read = joint.sum(1, keepdim=True), joint.sum(0, keepdim=True)
-    expected = (joint * (joint / truth / read).log()).sum() / -(read * read.log()).sum()
+    expected = (joint * (joint / truth / read).log()).sum() / -(read * read.log()).sum()  # read: .66, truth .7
     assert AttributeFigure("a", 0.9, 0.7, 0.9).told_share == pytest.approx(float(expected), abs=1e-12)
     uneven = torch.tensor([[70.0, 0.0], [15.0, 15.0]], dtype=torch.float64) / 100
     truth, read = uneven.sum(1, keepdim=True), uneven.sum(0, keepdim=True)
-    expected = torch.xlogy(uneven, uneven / truth / read).sum() / -(read * read.log()).sum()
+    expected = torch.xlogy(uneven, uneven / truth / read).sum() / -(truth * truth.log()).sum()  # read: .85
     assert AttributeFigure("a", 0.85, 0.7, 0.75).told_share == pytest.approx(float(expected), abs=1e-9)
     assert AttributeFigure("a", 1.0, 0.7, 1.0).told_share == pytest.approx(1, abs=1e-12)
     assert AttributeFigure("a", 0.7, 0.7, 0.5).told_share == 0
@@ -296,6 +297,18 @@ def test_codes_without_names_are_matched_best_and_told_how() -> None:
     assert found.values["probe"] == pytest.approx(WELL[0].told_share)
     assert found.settings == {"attributes": ", ".join(NAMES), "shuffles": 20, "bins": 8, "value": "best matching"}
     assert "matched" not in found.values
+
+
+def test_what_hardly_ever_shows_is_hardly_told() -> None:
+    """A code that decides alone who of 2,000 gets the hat that half of the real people wear, and gives it to ten."""
+    code = torch.zeros(2000, 1).long()
+    code[:10] = 1
+    figures = (AttributeFigure("Hat", 0.95, 0.5, 0.95),)
+    found = recovered(code, code - 0.5, CODES[3:], Reader(figures))
+    told = -(0.005 * math.log(0.005) + 0.995 * math.log(0.995))
+    assert found.value == pytest.approx(told / math.log(2), abs=1e-3)
+    assert found.values["nats_Hat → Hat"] == pytest.approx(told, abs=1e-3)
+    assert found.values["agreement"] == 1, "of that the code is right"
 
 
 def test_only_what_the_probe_reads_well_is_judged() -> None:

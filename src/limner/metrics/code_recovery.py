@@ -4,7 +4,9 @@ Images are drawn with codes from the prior and read. Of every code and every att
 
     share = (I − E) / (H − E)       `limner.metrics.information`: how much of the attribute the code tells
 
-and the best one-to-one matching of codes with attributes is the one whose shares sum to the most.
+where H is the attribute's entropy among these images or among the real ones that the probe was judged on, whichever is
+more: who tells all of an attribute that hardly ever shows has told little. The best one-to-one matching of codes with
+attributes is the one whose shares sum to the most.
 
     value, where codes are named  = mean over the named codes of the share with the attribute of that name
     value, where none is          = mean share of the best matching
@@ -63,6 +65,7 @@ class CodeRecovery:
         self.probe, self.codes, self._seed = probe, tuple(codes), seed
         known = [figure.name for figure in probe.accuracy.attributes]
         self.figures = [figure for figure in probe.accuracy.attributes if figure.reads_well]
+        self._least = torch.tensor([figure.entropy for figure in self.figures], dtype=torch.float64)
         self._columns = [known.index(figure.name) for figure in self.figures]
         self._values: list[Int64[Tensor, "n c"]] = []
         self._read: list[Bool[Tensor, "n a"]] = []
@@ -113,7 +116,7 @@ class CodeRecovery:
         values, read = torch.cat(self._values), torch.cat(self._read)
         tables = tabulate(values, [code.ways for code in self.codes], read)
         chance = expected_information(tables)
-        found = shares(tables, chance)
+        found = shares(tables, chance, self._least)
         judged, matched = self._judged(tables), best_matching(found)
         means, level = _means(found, judged, matched), self._by_chance(values, read, chance, judged)
         figures = self._of_pairs(matched, tables, found, information(tables) - chance)
@@ -159,7 +162,7 @@ class CodeRecovery:
         levels = []
         for _ in range(SHUFFLES):
             shuffled = read[torch.randperm(len(read), generator=generator)]
-            found = shares(tabulate(values, [code.ways for code in self.codes], shuffled), chance)
+            found = shares(tabulate(values, [code.ways for code in self.codes], shuffled), chance, self._least)
             levels.append(_means(found, judged, best_matching(found)))
         return Means(*(sum(level) / SHUFFLES for level in zip(*levels, strict=True)))
 

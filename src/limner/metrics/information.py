@@ -2,14 +2,15 @@
 
     I(C; A)  = Σ p(c, a) ln p(c, a) / (p(c) p(a))                                   (1)
     E        = the mean of (1) over all orders of the rows of A                     (2)
-    share    = (I − E) / (H(A) − E)                                                 (3)
+    share    = (I − E) / (H − E)                                                    (3)
 
 The plug-in estimate (1) is never below 0, and for independent variables about (ways − 1)/2n above it. In a random order
 the cell (c, 1) of the table is hypergeometric, so that (2) needs no shuffling: it is a sum over the cell's values, and
 exact for rare attributes too, where first-order corrections are not. This is the adjustment of Vinh, Epps and Bailey
 2010 (JMLR 11, "Information theoretic measures for clusterings comparison"), normalised by the attribute's entropy
 alone, since the question is how much of the attribute the code tells: (3) is 1 where it tells all, 0 on average where
-it tells nothing, and may come out below 0.
+it tells nothing, and may come out below 0. H is the entropy of A in the sample, or a larger one that is given: that of
+the attribute as it should vary, of which whoever shows it three times in a thousand tells little.
 """
 
 from __future__ import annotations
@@ -73,9 +74,11 @@ def entropy(tables: Tables) -> Float[Tensor, "a"]:
     return -_x_ln_x(shares).sum(0)
 
 
-def shares(tables: Tables, chance: Float[Tensor, "c a"]) -> Float[Tensor, "c a"]:
-    """(3) for every code and attribute, `chance` being (2); 0 of an attribute that never varies."""
-    room = entropy(tables) - chance
+def shares(
+    tables: Tables, chance: Float[Tensor, "c a"], least_entropy: Float[Tensor, "a"] | float = 0.0
+) -> Float[Tensor, "c a"]:
+    """(3) for every code and attribute, `chance` being (2), H at least `least_entropy`; 0 where nothing varies."""
+    room = entropy(tables).clamp_min(torch.as_tensor(least_entropy, dtype=torch.float64)) - chance
     above = information(tables) - chance
     return torch.where(room > _LEAST_ENTROPY, above / room.clamp_min(_LEAST_ENTROPY), 0.0)
 

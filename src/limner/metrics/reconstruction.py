@@ -40,7 +40,7 @@ class Reconstruction:
         self._of_images: list[Tensor] = []
         self._similarity: list[Tensor] = []
 
-    def add(self, photos: UInt8[Tensor, "n r r 3"], reconstructions: UInt8[Tensor, "n r r 3"]) -> None:
+    def add(self, photos: UInt8[Tensor, "n r r 3"], reconstructions: UInt8[Tensor, "m r r 3"]) -> None:
         """Compare photo i with reconstruction i.
 
         Raises:

@@ -6,12 +6,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from rich.box import SIMPLE
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from limner.metrics.card import Card
 from limner.metrics.registry import METRICS
+from limner.training.evaluation_details import Details, details
 from limner.training.progress import duration
 
 ARROWS = {"lower": "↓", "higher": "↑", "as reals": "≈"}
@@ -71,9 +74,23 @@ def show_cards(cards: Sequence[Card]) -> None:
             arrow = ARROWS[METRICS[card.metric].better] if card.metric in METRICS else ""
             table.add_row(card.name, f"{card.value:.4g}", arrow, beside(card))
         console.print(table)
+    for found in filter(None, map(details, cards)):
+        console.print(_table(found))
     console.print(LEGEND, style="dim", highlight=False)
     if cards:
         console.print(against(cards), style="dim", highlight=False, soft_wrap=True)
+
+
+def _table(found: Details) -> Table:
+    table = Table(
+        title=found.title, title_justify="left", title_style="bold", box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False
+    )
+    kept = [place for place in range(len(found.head)) if place not in found.aside]
+    for place in kept:
+        table.add_column(found.head[place], justify="left" if place in found.words else "right")
+    for row in found.rows:
+        table.add_row(*(escape(row[place]) for place in kept))
+    return table
 
 
 def measured_with(card: Card) -> str:
@@ -84,19 +101,23 @@ def measured_with(card: Card) -> str:
 
 
 def beside(card: Card) -> str:
-    """The sub-value that a value is to be read beside: the reals' own, a floor, how sure it is."""
-    found = METRICS[card.metric].beside if card.metric in METRICS else None
-    if found is None or found[0] not in card.values:
+    """The sub-values that a value is to be read beside: the reals' own, a floor, how sure it is."""
+    spec = METRICS.get(card.metric)
+    if spec is None or spec.beside is None:
         return ""
-    if found[0] == "deviation" and card.settings.get("subsets") == 1:
+    if spec.beside[0] == "deviation" and card.settings.get("subsets") == 1:
         return ""  # of one subset it says nothing
-    return f"{found[1]} {card.values[found[0]]:.4g}"
+    found = [(words, card.values[name]) for name, words in (spec.beside, *spec.also) if name in card.values]
+    return ", ".join(f"{words} {value:.4g}" for words, value in found)
 
 
 def against(cards: Sequence[Card]) -> str:
     """What model was compared with what, of all cards in one line."""
-    card = next((card for card in cards if card.dataset is not None), cards[0])
+    card = max(cards, key=lambda card: (card.dataset is not None, card.count_reals != 0))
     images = "" if card.images_seen is None else f" at {card.images_seen:,} images"
+    fakes = f"{card.model}, {card.weights} weights{images}: {card.count_fakes:,} fakes"
+    if card.count_reals == 0:
+        return fakes
     reals = "the reals of a file" if card.count_reals is None else f"{card.count_reals:,} reals"
     of = f" of {card.dataset} ({card.split})" if card.dataset else ""
-    return f"{card.model}, {card.weights} weights{images}: {card.count_fakes:,} fakes against {reals}{of}"
+    return f"{fakes} against {reals}{of}"

@@ -8,6 +8,7 @@ from itertools import groupby
 from limner.metrics.card import Card
 from limner.metrics.registry import METRICS
 from limner.training import page
+from limner.training.evaluation_details import details
 from limner.training.evaluation_table import ARROWS, LEGEND, beside, measured_with
 from limner.training.log import number
 from limner.training.plots import Series
@@ -71,13 +72,37 @@ def _row(card: Card) -> str:
     spec = METRICS.get(card.metric)
     arrow = ARROWS[spec.better] if spec else ""
     summary = f'<p class="aside">{page.text(spec.summary)}</p>' if spec else ""
-    values = page.pairs((name, f"{value:.5g}") for name, value in card.values.items())
+    values = _sub_values(card)
     details = f"<details><summary>how</summary>{summary}{values}<p>{page.text(_protocol(card))}</p></details>"
     seen = f"{kimg(card.images_seen or 0)} kimg"
     return (
         f'<tr><td>{page.text(card.name)}</td><td class="number">{card.value:.5g}</td><td>{arrow}</td>'
-        f"<td>{page.text(beside(card))}</td><td>{seen}</td><td>{details}</td></tr>"
+        f"<td>{'<br>'.join(map(page.text, beside(card).split(', ')))}</td><td>{seen}</td><td>{details}</td></tr>"
     )
+
+
+def _sub_values(card: Card) -> str:
+    """All of them, those of attributes or codes one a row."""
+    found = details(card)
+    if found is None:
+        return page.pairs((name, f"{value:.5g}") for name, value in card.values.items())
+    names = {name for name in card.values if name in _SUMMARIES}
+    summed_up = page.pairs((_SUMMARIES[name], f"{card.values[name]:.5g}") for name in card.values if name in names)
+    numbers = [place for place in range(len(found.head)) if place not in found.words]
+    return summed_up + page.table(found.head, [("", row) for row in found.rows], numbers)
+
+
+_SUMMARIES = {
+    "probe": "probe on real images",
+    "balanced": "balanced",
+    "chance": "by chance",
+    "others": "names dealt out at random",
+    "agreement": "agreement by name",
+    "own_name": "codes whose best match is their own name",
+    "matched": "best matching",
+    "chance_matched": "best matching, by chance",
+}
+"""of the metrics whose other sub-values are each of one attribute or code"""
 
 
 def _protocol(card: Card) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +34,7 @@ class AttributeFigure:
 
     @property
     def told_share(self) -> float:
-        """How much of what it reads the truth tells: the information of both, over the entropy of the readings.
+        """How much of what it reads the truth tells: the information of both, over the larger of their entropies.
 
         1 for a probe that never errs, 0 for one that guesses or always says the same. The accuracies on either class
         follow from the two that are known; where both classes are as common these are one, and taken to be equal.
@@ -49,7 +50,12 @@ class AttributeFigure:
         read = -torch.xlogy(joint.sum(0), joint.sum(0)).sum()
         both = -torch.xlogy(joint, joint).sum()
         truth = -torch.xlogy(shares, shares).sum()
-        return float((truth + read - both) / read) if read > 0 else 0.0
+        return float((truth + read - both) / torch.maximum(truth, read)) if truth > 0 else 0.0
+
+    @property
+    def entropy(self) -> float:
+        """Of the attribute among the pictures that it was judged on, nats."""
+        return -sum(share * math.log(share) for share in (self.majority, 1 - self.majority) if share > 0)
 
 
 @dataclass(frozen=True)
