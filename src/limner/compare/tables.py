@@ -143,10 +143,10 @@ def _to_goal(group: Group, goal: Goal | None) -> list[str]:
         return ["never", "never"]
     part = "" if found.runs == len(group.runs) else f"<small>{found.runs} of {len(group.runs)} seeds</small>"
     seconds = "–" if found.seconds is None else text(duration(found.seconds.mean)) + _spread(found.seconds)
-    return [f"{text(kimg(round(found.images.mean)))} kimg{_spread(found.images, 1000)}{part}", f"{seconds}{part}"]
+    return [f"{text(kimg(round(found.images.mean)))} kimg{_spread(found.images, 1000.0)}{part}", f"{seconds}{part}"]
 
 
-def _spread(estimate: Estimate, unit: float = 1) -> str:
+def _spread(estimate: Estimate, unit: float = 1.0) -> str:
     """The lowest and highest over seeds, where they differ."""
     low, high = min(estimate.values) / unit, max(estimate.values) / unit
     if f"{low:.3g}" == f"{high:.3g}":
