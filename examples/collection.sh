@@ -28,7 +28,7 @@ side=${SIDE:-32}
 # Equal terms: what every model gets. Each run measures itself six times on its way.
 common=(
   --data "$data" --resolution "$side" --attributes auto
-  --width 32 --latent-dim 64 --batch-size 32 --kimg "$kimg"
+  --width 32 --latent-dim 128 --batch-size 32 --kimg "$kimg"
   --metrics swd ms_ssim --metrics-count 1000 --metrics-kimg "$(awk "BEGIN { print $kimg / 6 }")"
 )
 
