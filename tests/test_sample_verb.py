@@ -15,7 +15,8 @@ from PIL import Image
 import limner
 from limner.errors import LimnerError
 from limner.explore.pictures import read_provenance
-from limner.explore.sample import generate_faces, parse_seeds, sample, spell_seeds
+from limner.explore.sample import asked_attributes, generate_faces, parse_seeds, sample, spell_seeds
+from limner.latents import AttributeRows, Gaussian, Labels, LatentSpace
 
 
 class FakeLatents:
@@ -174,3 +175,52 @@ def test_usage_errors_come_before_the_model_is_loaded(
 def test_a_missing_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(LimnerError, match="nowhere: no such run"):
         sample(tmp_path / "nowhere")
+
+
+# --- attributes asked for -----------------------------------------------------------------------------------------
+
+
+class Conditional(FakeModel):
+    """A face's red is whether it is Male, its green Smiling, its blue the first number of z."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.labels = Labels(("Male", "Smiling"), np.array([[1, 0], [0, 1]], dtype=bool))
+        parts = Gaussian("z", 3), AttributeRows("attributes", 2, labels=self.labels)
+        self.latents = LatentSpace(*parts)  # type: ignore[assignment]
+
+    def generate(self, latents: torch.Tensor) -> torch.Tensor:
+        colours = torch.cat([latents[:, 3:] * 2 - 1, torch.tanh(latents[:, :1] * self.weight)], dim=1)
+        return colours[:, :, None, None].expand(-1, -1, 8, 8)
+
+
+def test_every_face_has_the_attributes_asked_for_and_stays_the_seeds_own_otherwise() -> None:
+    model = Conditional()
+    free = list(generate_faces(model, range(20)))
+    asked = list(generate_faces(model, range(20), asked_attributes(model, "Male", "")))
+    assert {int(face[0, 0, 0]) for face in free} == {0, 255}
+    assert {int(face[0, 0, 0]) for face in asked} == {255}
+    assert [face[0, 0, 1:].tolist() for face in asked] == [face[0, 0, 1:].tolist() for face in free]
+    neither = list(generate_faces(model, range(5), asked_attributes(model, "", "Male, Smiling")))
+    assert {tuple(face[0, 0, :2]) for face in neither} == {(0, 0)}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "unwanted", "says"),
+    [("Mael", "", "did you mean 'Male'"), ("Male", "Male", "in both"), ("Zzz", "", "it has Male, Smiling")],
+)
+def test_attributes_that_cannot_be_asked_for_are_named(wanted: str, unwanted: str, says: str) -> None:
+    with pytest.raises(LimnerError, match=says):
+        asked_attributes(Conditional(), wanted, unwanted)
+
+
+def test_a_model_without_attributes_says_so(run: Path) -> None:
+    with pytest.raises(LimnerError, match="fake takes no attributes"):
+        sample(run, wanted="Male")
+
+
+def test_a_picture_says_what_was_asked(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limner, "load", lambda *ignored, **also: Conditional(), raising=False)
+    sample(run, seeds="0-3", out=run / "men.png", wanted="Male", unwanted="Smiling")
+    told = read_provenance(run / "men.png")
+    assert told and told["attributes"] == "Male=1,Smiling=0"

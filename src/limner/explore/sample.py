@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,6 +28,8 @@ def sample(
     out: Path | None = None,
     weights: Literal["ema", "raw"] = "ema",
     columns: int | None = None,
+    wanted: Annotated[str, tyro.conf.arg(name="with", metavar="Male,Smiling")] = "",
+    unwanted: Annotated[str, tyro.conf.arg(name="without", metavar="Eyeglasses")] = "",
     device: str = "auto",
 ) -> None:
     """Draw faces from a trained model: one seed is one face, whatever the other seeds and the device.
@@ -38,6 +41,9 @@ def sample(
             by default samples/seeds-….png in the run.
         weights: the moving average of the generator's weights (ema), or the weights as trained (raw).
         columns: faces a row of the sheet; by default nearly as many as there are rows.
+        wanted: attributes that every face is asked to have, with commas between them; of conditional models. The
+            others are as in a row of the data, drawn by the seed.
+        unwanted: attributes that no face is to have.
         device: auto, cpu, cuda, cuda:N or mps.
     """
     chosen = parse_seeds(seeds)
@@ -48,7 +54,10 @@ def sample(
     if one_sheet:
         check_suffix(out)
     model, origin = _load(run, weights, device)
-    faces = _tracked(generate_faces(model, chosen), len(chosen))
+    asked = asked_attributes(model, wanted, unwanted)
+    if asked:
+        origin["attributes"] = ",".join(f"{name}={value}" for name, value in asked.items())
+    faces = _tracked(generate_faces(model, chosen, asked), len(chosen))
     if one_sheet:
         images = np.stack(list(faces))
         picture = sheet(images, columns, scale=max(-(-_SHEET_CELL_PIXELS // images.shape[1]), 1))
@@ -91,8 +100,32 @@ def spell_seeds(seeds: Sequence[int]) -> str:
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
 
 
-def generate_faces(model: Any, seeds: Sequence[int]) -> Iterator[np.ndarray]:
-    """One face a seed, uint8 [r, r, 3].
+def asked_attributes(model: Any, wanted: str, unwanted: str) -> dict[str, int]:
+    """1 for each attribute named in `wanted`, 0 for each in `unwanted`; names with commas between them.
+
+    Raises:
+        LimnerError: the model takes no attributes, does not know one, or one is in both.
+    """
+    words = [(name.strip(), value) for text, value in ((wanted, 1), (unwanted, 0)) for name in text.split(",")]
+    asked: dict[str, int] = {}
+    known = list(model.labels.names) if hasattr(model, "labels") and "attributes" in model.latents else []
+    for name, value in words:
+        if not name:
+            continue
+        if not known:
+            raise LimnerError(f"--with, --without: {model.name} takes no attributes; leave them out")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise LimnerError(f"--with, --without: {name!r} is not one of the model's; {hint}it has {', '.join(known)}")
+        if asked.get(name, value) != value:
+            raise LimnerError(f"--with, --without: {name!r} is in both; leave it out of one")
+        asked[name] = value
+    return asked
+
+
+def generate_faces(model: Any, seeds: Sequence[int], asked: Mapping[str, int] | None = None) -> Iterator[np.ndarray]:
+    """One face a seed, uint8 [r, r, 3], with the attributes asked for.
 
     Each seed's latents come from a CPU generator of its own, and each face is computed alone: in a batch, its last bits
     would depend on how many are computed with it.
@@ -105,6 +138,11 @@ def generate_faces(model: Any, seeds: Sequence[int]) -> Iterator[np.ndarray]:
     for seed in seeds:
         with torch.inference_mode():
             latents = model.latents.sample(1, torch.Generator().manual_seed(seed))
+            if asked:
+                row = model.latents.split(latents)["attributes"].clone()
+                for name, value in asked.items():
+                    row[:, model.labels.names.index(name)] = value
+                latents = model.latents.replace(latents, attributes=row)
             yield to_bytes(model.generate(latents.to(device)))[0].cpu().numpy()
 
 
