@@ -73,6 +73,16 @@ def test_micro_batches_train_what_the_whole_batch_does(tiny_dataset: Dataset, no
     assert largest_difference(state(whole), state(parts)) <= 1e-12
 
 
+def test_micro_batches_move_began_as_the_whole_batch_does(tiny_dataset: Dataset) -> None:
+    """Its balance k is moved by what all of them logged."""
+    whole, parts = (make_trainer(tiny_dataset, "began", micro_batch=size) for size in (8, 3))
+    for _ in range(3):
+        whole.iteration()
+        parts.iteration()
+    assert float(whole.model.get_buffer("k")) != 0
+    assert largest_difference(state(whole), state(parts)) <= 1e-12
+
+
 def test_micro_batches_are_refused_where_they_would_train_another_model(tiny_dataset: Dataset) -> None:
     for name in set(MODELS) - {"began"}:  # which has no normalization
         with pytest.raises(LimnerError, match=r"micro-batch 4: .* normalizes over the whole batch.*--batch-size"):
