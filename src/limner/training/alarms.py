@@ -17,6 +17,7 @@ from limner.training.progress import kimg, short
 from limner.training.watches import (
     BalanceLost,
     CodesEmpty,
+    CodesIgnored,
     CriticBlind,
     DiscriminatorBlind,
     DiscriminatorWins,
@@ -46,6 +47,12 @@ class Vigil:
     raised: Reading | None = None
     """the reading that the alarm was raised, or went on, with"""
 
+    @property
+    def share(self) -> float:
+        """Of the readings and of the images that make an alarm, whichever is further off."""
+        lasted = (self.images - self.since) / self.watch.images
+        return min(self.bad / self.watch.readings, lasted, 1.0) if self.bad else 0.0
+
     def hear(self, images: int, values: Mapping[str, Any]) -> bool:
         """Take in one line of the log; False where there was nothing to judge."""
         reading = self.watch.read(images, values) if images > self.images else None
@@ -55,8 +62,7 @@ class Vigil:
         if reading.bad:
             self.since = images if self.bad == 0 else self.since
             self.bad, self.good = self.bad + 1, 0
-            lasts = self.bad >= self.watch.readings and images - self.since >= self.watch.images
-            self.raised = reading if self.raised or lasts else None
+            self.raised = reading if self.raised or self.share >= 1 else None
         else:
             self.good += 1
             if self.raised is None or self.good >= GOOD_READINGS:
@@ -82,6 +88,7 @@ class Alarms:
             CriticBlind(),
             BalanceLost(),
             CodesEmpty(),
+            CodesIgnored(),
             NothingLearnt(),
         )
         self._vigils = {watch.alarm: Vigil(watch) for watch in watches}
@@ -114,6 +121,10 @@ class Alarms:
                 self._told.discard(key)
                 said.append(_recovered(key, vigil))
         return said
+
+    def nearness(self) -> dict[str, float]:
+        """Of each watch how much of what makes an alarm its bad readings in a row now are: 1 and it is raised."""
+        return {key: vigil.share for key, vigil in self._vigils.items()}
 
     def _hear(self, event: Mapping[str, Any]) -> list[str]:
         """The keys of the vigils that the line concerns."""

@@ -74,7 +74,7 @@ class SameFaces(Watch):
         value = number(values.get("diversity"))
         if value is None:
             return None
-        earlier = [old for at, old in self._before if at <= images - self.images]
+        earlier = [old for at, old in self._before if at <= images - self.images // 2]
         grows = bool(earlier) and value > self.growth * earlier[-1]
         self._before.append((images, value))
         bad = value < self.threshold and not grows
@@ -197,6 +197,22 @@ class CodesEmpty(Watch):
         name = next((name for name in values if name.endswith("/kl")), None)
         kl = number(values.get(name or ""))
         return None if name is None or kl is None else Reading(name, kl, self.threshold, "below", kl < self.threshold)
+
+
+class CodesIgnored(Watch):
+    """InfoGAN's reader finds nothing of the codes in the pictures. In health it is past 0.2 nats within 2 kimg."""
+
+    alarm = "codes ignored"
+    what = "the pictures tell nothing of their codes"
+    advice = "start again with a higher --information-weight or a lower --learning-rate"
+    readings, images = 20, 20_000
+    threshold = 0.05
+
+    def read(self, images: int, values: Mapping[str, Any]) -> Reading | None:
+        value = number(values.get("generator/information"))
+        if value is None:
+            return None
+        return Reading("generator/information", value, self.threshold, "below", value < self.threshold)
 
 
 class NothingLearnt(Watch):
