@@ -22,8 +22,10 @@ from limner.metrics.evaluate import evaluate_model
 from limner.training.distributed import World
 from limner.training.log import read_events
 from limner.training.team import WorldTeam
+from test_code_recovery import NAMED, PAPER, Coded, Eye
 from test_distributed import Pair
 from test_evaluate import OF_FEATURES, Painter, Pooling, Shades
+from test_reconstruction import Copyist
 
 METRICS = ("swd", "ms_ssim", *OF_FEATURES, "ppl", "copy_rate")
 
@@ -143,6 +145,42 @@ def conditional(world: World, folder: Path) -> list[Card]:
 def test_every_fake_is_asked_for_its_own_attributes(pair: Pair, tiny_dataset_folder: Path) -> None:
     first, _ = pair(conditional, tiny_dataset_folder)
     assert first == conditional(World(), tiny_dataset_folder)
+
+
+def with_codes(world: World, folder: Path) -> list[Card]:
+    return evaluate_model(
+        Coded(NAMED, PAPER[0]),
+        open_dataset(folder),
+        metrics=("code_recovery",),
+        count=50,
+        split="train",
+        weights_name="ema",
+        images_seen=0,
+        probe=Eye(),
+        batch_size=4,
+        team=WorldTeam(world),
+    )
+
+
+def encoding(world: World, folder: Path) -> list[Card]:
+    return evaluate_model(
+        Copyist(("warm",), wrong=0.1),
+        open_dataset(folder),
+        metrics=("reconstruction",),
+        count=50,
+        split="train",
+        weights_name="ema",
+        images_seen=0,
+        batch_size=4,
+        team=WorldTeam(world),
+    )
+
+
+@pytest.mark.parametrize("measured", [with_codes, encoding])
+def test_codes_and_photos_stay_with_their_images(pair: Pair, tiny_dataset_folder: Path, measured: Any) -> None:
+    first, second = pair(measured, tiny_dataset_folder)
+    assert first == measured(World(), tiny_dataset_folder)
+    assert (first[0].value > 0.9, second) == (True, [])
 
 
 def command(world: World, words: list[str], cache: str) -> tuple[int, str, str]:

@@ -16,6 +16,8 @@ from PIL import Image
 from rich.console import Console
 
 from limner.cli import main
+from limner.data.dataset import open_dataset
+from limner.data.writer import DatasetWriter
 from limner.explore.pictures import read_provenance
 from limner.metrics.card import Card, read_card
 from limner.metrics.evaluate import evaluate_model
@@ -37,9 +39,9 @@ def run(capsys: pytest.CaptureFixture[str], *words: object) -> Run:
     return code, captured.out, captured.err
 
 
-def train(data: Path, out: Path, *more: str) -> None:
+def train(data: Path, out: Path, *more: str, model: str = "dcgan") -> None:
     small = ["--width", "4", "--latent-dim", "4", "--batch-size", "8", "--kimg", "0.016", "--metrics-count", "16"]
-    assert main(["train", "dcgan", "--data", str(data), "--out", str(out), *small, *more]) == 0
+    assert main(["train", model, "--data", str(data), "--out", str(out), *small, *more]) == 0
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +78,13 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def conditional(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "conditional"
     train(labelled, folder, "--attributes", "bright,left")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def coded(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "coded"
+    train(labelled, folder, "--codes", "attributes", model="infogan")
     return folder
 
 
@@ -149,6 +158,74 @@ def test_a_probe_of_another_dataset_or_size_is_passed_over_and_said(capsys, labe
     code, out, err = run(capsys, "evaluate", trained, "--count", "20", "--data", changed)
     assert (code, "not a readable probe" in " ".join(err.split())) == (0, True), err
     assert "swd_20" in out
+
+
+def test_codes_are_judged_where_there_are_codes_and_a_probe(capsys, coded: Path, trained: Path) -> None:
+    code, out, err = run(capsys, "evaluate", coded, "--count", "100")
+    assert code == 0, err
+    card = cards_of(coded)["code_recovery_probe_100"]
+    assert set(card.settings["attributes"].split(", ")) & {"bright", "warm", "left"}
+    assert card.settings["value"] == "own names"
+    assert all(word in out for word in ("code by code", "own name", "at best", "chance", "probe on real images"))
+    assert "attribute_accuracy" not in out
+    assert "reconstruction" not in out
+    code, out, err = run(capsys, "evaluate", coded, "--metrics", "attribute_accuracy")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "attribute_accuracy is of conditional models" in err
+    code, _, err = run(capsys, "evaluate", trained, "--metrics", "code_recovery")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "code_recovery is of models with codes, such as infogan" in err
+
+
+def test_photos_are_reconstructed_where_the_model_encodes(capsys, labelled: Path, coded: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "vae"
+    train(labelled, folder, model="vae")
+    code, out, err = run(capsys, "evaluate", folder, "--count", "30", "--split", "test")
+    assert code == 0, err
+    card = cards_of(folder)["reconstruction_30"]
+    assert (card.split, card.count_reals) == ("test", 30)
+    assert 5 < card.value < 30
+    assert "mean face" in out
+    assert "attribute by attribute" in out
+    code, _, err = run(capsys, "evaluate", coded, "--metrics", "reconstruction")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "reconstruction is of models that encode photos" in err
+
+
+def test_a_model_with_more_attributes_than_the_data_is_judged_by_those_it_shares(
+    capsys, labelled: Path, conditional: Path, tmp_path: Path
+) -> None:
+    """The same pictures with one label less, and a probe of their own."""
+    fewer, _ = relabelled(labelled, tmp_path / "fewer", ("left", "warm"))
+    code, out, err = run(capsys, "evaluate", conditional, "--count", "40", "--data", fewer)
+    assert code == 0, err
+    card = cards_of(conditional)["attribute_accuracy_probe_40"]
+    assert (card.settings["attributes"], card.settings["not_read"]) == ("left", "bright")
+    assert card.attributes == "rows kept in the checkpoint: bright left"
+    assert "the probe has learnt from fewer" in " ".join(err.split())
+    assert "probe on real images" in out
+    other, _ = relabelled(labelled, tmp_path / "other", ("up", "warm"))
+    code, out, err = run(capsys, "evaluate", conditional, "--count", "40", "--data", other)
+    assert code == 0, err
+    assert "does not read what this model is to show, so attribute_accuracy is left out" in " ".join(err.split())
+    assert "attribute_accuracy" not in out
+    code, _, err = run(capsys, "evaluate", conditional, "--data", other, "--metrics", "attribute_accuracy")
+    assert (code, "this probe does not read bright, left; it reads: up, warm" in " ".join(err.split())) == (2, True)
+
+
+def relabelled(labelled: Path, folder: Path, names: tuple[str, ...]) -> tuple[Path, ProbeExtractor]:
+    """The labelled pictures with the labels left and warm under these names, and a probe."""
+    data = open_dataset(labelled)
+    columns = [data.attribute_names.index(name) for name in ("left", "warm")]
+    facts = {"name": folder.name, "crop": "none", "resize": "none", "source": {"made by": "tests"}}
+    with DatasetWriter(folder, count=160, resolution=16, attribute_names=names, **facts) as writer:
+        writer.write(0, data.read(16, np.arange(160)))
+        splits = np.repeat([0, 1, 2], [100, 30, 30]).astype(np.uint8)
+        attributes = np.ascontiguousarray(np.asarray(data.attributes())[:, columns])
+        made = writer.finish(attributes=attributes, splits=splits)
+    probe = folder / "probe.safetensors"
+    train_probe(open_lessons(made, 16, 0), probe, kimg=2.0, mirror=False, seed=0, device=torch.device("cpu"))
+    return folder, ProbeExtractor(probe)
 
 
 @pytest.mark.parametrize(
