@@ -59,4 +59,4 @@ def losses(groups: Sequence[Group]) -> str:
         if drawn:
             seed = f" <small>seed {group.runs[0].seed}</small>" if len(group.runs) > 1 else ""
             blocks.append(f'<div class="losses"><h3>{text(group.name)}{seed}</h3>{drawn}</div>')
-    return "".join(blocks)
+    return f'<div class="by-model">{"".join(blocks)}</div>' if blocks else ""

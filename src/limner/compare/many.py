@@ -25,7 +25,11 @@ from limner.training.distributed import choose_device
 from limner.training.evaluation_table import ARROWS
 from limner.training.progress import kimg
 
-_MOST_LEADERS = 5
+_MOST_LEADERS = 6
+_MOST_TOLD = ("fid", "fd", "swd", "ms_ssim", "precision", "recall", "attribute_accuracy", "kid", "kd")
+_MODELS_ABREAST = 4
+_LONG_NAME = 14
+"""characters above which a name is set smaller"""
 
 
 def compare_many(
@@ -46,7 +50,8 @@ def compare_many(
     found, notes = columns(groups, ignore)
     goal = choose_goal(groups, reach)
     console = Console()
-    console.print(_screen_table(groups, found))
+    for start in range(0, len(groups), _MODELS_ABREAST):
+        console.print(_screen_table(groups, groups[start : start + _MODELS_ABREAST], found))
     for line in [*uneven, *notes]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     write_whole(out, _document(groups, found, goal, uneven, notes).encode())
@@ -54,19 +59,20 @@ def compare_many(
     return out
 
 
-def _screen_table(groups: Sequence[Group], found: Sequence[Column]) -> Table:
-    """Metrics down, models across: a terminal is narrow."""
-    table = Table("metric", "", *(group.name for group in groups))
+def _screen_table(groups: Sequence[Group], shown: Sequence[Group], found: Sequence[Column]) -> Table:
+    """Metrics down and some of the models across, since a terminal is narrow; the best of all is bold."""
+    table = Table("metric", "", *(group.name for group in shown))
+    table.columns[0].no_wrap, table.columns[0].min_width = True, max(len(column.title) for column in found)
     for column in found:
         best, cells = column.best(groups), []
-        for group in groups:
+        for group in shown:
             estimate = column.estimate(group)
             told = "–" if estimate is None else tables.interval_words(estimate)
             cells.append(f"[bold]{told}[/bold]" if best is group else told)
         spec = METRICS.get(column.metric)
         table.add_row(column.title, ARROWS[spec.better] if spec else "", *cells)
-    for place in range(len(groups)):
-        table.columns[2 + place].justify = "right"
+    for place in range(len(shown)):
+        table.columns[2 + place].justify, table.columns[2 + place].overflow = "right", "fold"
     return table
 
 
@@ -136,8 +142,9 @@ def _facts(groups: Sequence[Group]) -> list[str]:
 
 
 def _leading(found: Sequence[Column]) -> list[Column]:
-    """The columns worth a tile: distances and what goes with them, in the order of the table."""
-    return [column for column in found if len(column.cards) > 1 and column.metric not in ("density",)][:_MOST_LEADERS]
+    """The columns worth a tile, those that say most first."""
+    known = [column for column in found if len(column.cards) > 1 and column.metric in _MOST_TOLD]
+    return sorted(known, key=lambda column: _MOST_TOLD.index(column.metric))[:_MOST_LEADERS]
 
 
 def _leader(column: Column, groups: Sequence[Group]) -> str:
@@ -146,13 +153,14 @@ def _leader(column: Column, groups: Sequence[Group]) -> str:
     if len(ranked) < 2:
         return ""
     first, second = (column.estimate(group) for group in ranked[:2])
-    if first is None or second is None:
-        return ""
+    if first is None or second is None or first.mean == second.mean:
+        return ""  # nobody leads
     sure = column.best(groups) is not None
     doubt = "" if sure else " · within the intervals" if first.half_width and second.half_width else ""
     below = f"{tables.interval_words(first)} · next {ranked[1].name} {tables.interval_words(second)}{doubt}"
     spec = METRICS[column.metric]
-    return page.tile(f"{column.metric.replace('_', ' ')} {ARROWS[spec.better]}", ranked[0].name, page.text(below))
+    title = f"{column.metric.replace('_', ' ')} {ARROWS[spec.better]}"
+    return page.tile(title, ranked[0].name, page.text(below), words=len(ranked[0].name) > _LONG_NAME)
 
 
 def _sheet_note(groups: Sequence[Group], cast: Cast) -> str:

@@ -57,6 +57,11 @@ class Column:
     cards: Mapping[str, Card]
     """by the run's folder"""
 
+    @property
+    def sample(self) -> Card:
+        """Any of them: they are alike but for what they measured."""
+        return next(iter(self.cards.values()))
+
     def card(self, run: Contender) -> Card | None:
         return self.cards.get(str(run.folder))
 
@@ -98,7 +103,7 @@ def badness(card: Card) -> float | None:
 
 
 def columns(groups: Sequence[Group], ignore: Collection[str]) -> tuple[list[Column], list[str]]:
-    """One column a metric in the order of METRICS, and lines that name what is not comparable.
+    """One column a metric, those of one network together, and lines that name what is not comparable.
 
     A metric measured at several counts is shown at the one that most runs share, and of those at the largest.
 
@@ -108,7 +113,7 @@ def columns(groups: Sequence[Group], ignore: Collection[str]) -> tuple[list[Colu
     made: dict[tuple[str | None, ...], list[tuple[Column, list[str]]]] = {}
     for kind in _kinds(groups):
         column, unlike = _column(kind, groups, ignore)
-        sample = next(iter(column.cards.values()))
+        sample = column.sample
         key = (sample.metric, sample.extractor, sample.split, sample.weights)
         made.setdefault(key, []).append((column, unlike))
     chosen = _titled([max(several, key=_worth) for several in made.values()])
@@ -130,12 +135,14 @@ def _titled(chosen: Sequence[tuple[Column, list[str]]]) -> list[tuple[Column, li
 
 def _worth(made: tuple[Column, list[str]]) -> tuple[int, int]:
     cards = made[0].cards
-    return len(cards), next(iter(cards.values())).count_fakes
+    return len(cards), made[0].sample.count_fakes
 
 
-def _place(column: Column) -> int:
-    order = list(METRICS)
-    return order.index(column.metric) if column.metric in order else len(order)
+def _place(column: Column) -> tuple[str, int, str]:
+    """Pixels before networks, then in the order of METRICS."""
+    order, card = list(METRICS), column.sample
+    known = order.index(column.metric) if column.metric in order else len(order)
+    return card.extractor or "", known, card.split or ""
 
 
 _Kind = tuple[str, str | None, str | None]

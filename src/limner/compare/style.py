@@ -11,7 +11,9 @@ table.side.side{width:auto;min-width:100%}
 table.side.side th[scope=row]{position:sticky;left:0;background:var(--card);z-index:1;min-width:96px;max-width:190px;
 overflow-wrap:anywhere}
 table.side.side th,table.side.side td{padding:7px 12px 7px 0;white-space:normal}
-table.side.side td.number,table.side.side th.number{min-width:70px;white-space:nowrap}
+table.side.side td.number,table.side.side th.number{min-width:58px;white-space:nowrap}
+table.side.side th.network{text-align:left;font-weight:400;padding-bottom:0;border-top:0}
+table.side.side thead tr+tr th{border-top:0;padding-top:2px}
 table.side.side th.number{vertical-align:bottom;color:var(--ink)}
 table.side.side td.words{min-width:300px}
 table.side.side td.none{color:var(--quiet)}
@@ -22,22 +24,25 @@ td.best{color:var(--accent);font-weight:700}
 .sheets figcaption b,.codes figcaption b{color:var(--ink)}
 .codes{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,350px),1fr));gap:18px 16px}
 .flips{background:var(--card);border:1px solid var(--rule);border-radius:10px;padding:0 14px;margin-top:12px}
-.flips table.side.side{width:100%}
-.flips td img{display:block;width:100%;height:auto;min-width:96px;max-width:200px;border-radius:3px}
+.flips table.side.side{width:100%;table-layout:fixed}
+.flips th[scope=col]:first-child{width:118px}
+.flips td img{display:block;width:100%;height:auto;max-width:200px;border-radius:3px}
 .flips thead th{position:sticky;top:0;background:var(--card);z-index:2;color:var(--ink);white-space:normal}
 .flips thead th:first-child{left:0;z-index:3}
-.losses h3{font-size:15px;margin:22px 0 8px}
+.by-model{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,540px),1fr));gap:20px 28px}
+.losses{min-width:0}
+.losses h3{font-size:15px;margin:0 0 8px}
 .losses h3 small{font-weight:400;color:var(--quiet)}
-.losses .plots{grid-template-columns:repeat(auto-fill,minmax(min(100%,350px),1fr))}
-.toc{display:flex;flex-wrap:wrap;gap:4px 16px;margin:14px 0 0;font-size:13.5px}
-@media(max-width:1000px){.flips{overflow-x:auto}.flips thead th{position:static}
+.losses .plots{grid-template-columns:repeat(auto-fill,minmax(min(100%,240px),1fr));gap:12px}
+.losses .ticks text{font-size:15px}
+@media(max-width:1000px){.flips{overflow-x:auto}.flips table.side.side{table-layout:auto}
+.flips td img{width:100px}.flips thead th{position:static}
 .flips thead th:first-child{position:sticky}}
 @media(max-width:600px){
 table.side.side thead{display:table-header-group}table.side.side tr{display:table-row}
 table.side.side th,table.side.side td,table.side.side td:last-child{display:table-cell;padding:6px 10px 6px 0;
 border-top:1px solid var(--rule)}
 table.side.side thead th,table.side.side tbody tr:first-child>*{border-top:0}
-table.side.side th[scope=row]{min-width:84px;max-width:104px;font-size:12.5px}
-.flips td img{width:96px}
+table.side.side th[scope=row]{min-width:100px;max-width:112px;font-size:12.5px}
 }
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from statistics import fmean
 
 from limner.compare.contenders import Group
@@ -20,24 +21,33 @@ _OF_THE_DATA = ("reals", "expected", "probe")
 def number_table(groups: Sequence[Group], columns: Sequence[Column]) -> str:
     """A row a group, a column a metric; the best is marked where the intervals leave no doubt."""
     best = {column.title: column.best(groups) for column in columns}
-    head = "".join(_heading(column) for column in columns)
+    splits = sorted({column.sample.split or "" for column in columns} - {""})
+    head = '<th scope="col">model</th>' + "".join(_heading(column, len(splits) > 1) for column in columns)
     body = ""
     for group in groups:
         cells = "".join(_cell(column.estimate(group), best[column.title] is group, group) for column in columns)
         body += f'<tr><th scope="row">{text(group.name)}</th>{cells}</tr>'
-    return _side_table(f'<th scope="col">model</th>{head}', body) + _legend(groups, bool(any(best.values())))
+    table = _side_table(f"{_looked_with(columns)}</tr><tr>{head}", body)
+    return table + _legend(groups, any(best.values()), splits)
 
 
 def _side_table(head: str, body: str) -> str:
     return f'<div class="panel"><table class="side"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _heading(column: Column) -> str:
-    card = next(iter(column.cards.values()))
+def _looked_with(columns: Sequence[Column]) -> str:
+    """A heading over the columns of one network, and over those of pixels."""
+    cells = ""
+    for title, several in groupby(columns, lambda column: column.sample.extractor or "pixels"):
+        cells += f'<th scope="colgroup" colspan="{len(list(several))}" class="network">{text(title)}</th>'
+    return f"<th></th>{cells}"
+
+
+def _heading(column: Column, name_split: bool) -> str:
     spec = METRICS.get(column.metric)
     arrow = f" {ARROWS[spec.better]}" if spec else ""
-    where = " ".join(part for part in (card.extractor, f"{card.count_fakes:,}", card.split) if part)
-    small = "".join(f"<small>{text(line)}</small>" for line in (where, _of_the_data(column)) if line)
+    count = f"{column.sample.count_fakes:,}" + (f" {column.sample.split or ''}" if name_split else "")
+    small = "".join(f"<small>{text(line)}</small>" for line in (count, _of_the_data(column)) if line)
     summary = f' title="{text(spec.summary)}"' if spec else ""
     return f'<th scope="col" class="number"{summary}>{text(column.metric.replace("_", " "))}{arrow}{small}</th>'
 
@@ -77,7 +87,7 @@ def interval_words(estimate: Estimate) -> str:
     return " ".join(part for part in (_short(estimate), _interval(estimate)) if part)
 
 
-def _legend(groups: Sequence[Group], marked: bool) -> str:
+def _legend(groups: Sequence[Group], marked: bool, splits: Sequence[str]) -> str:
     seeds = {len(group.runs) for group in groups}
     if seeds == {1}:
         said = "One seed each: no interval can be told, so none is marked as best"
@@ -89,7 +99,8 @@ def _legend(groups: Sequence[Group], marked: bool) -> str:
             if marked
             else " · no model is better than every other by more than both intervals, so none is marked"
         )
-    return f'<p class="aside">{text(said)} · {text(LEGEND)}</p>'
+    reals = f" · under each metric: its fakes, against reals of the split {splits[0]}" if len(splits) == 1 else ""
+    return f'<p class="aside">{text(said)} · {text(LEGEND)}{text(reals)}</p>'
 
 
 def seed_table(groups: Sequence[Group], columns: Sequence[Column]) -> str:
