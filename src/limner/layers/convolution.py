@@ -52,7 +52,7 @@ class Convolution(nn.Conv2d):
         if not _worth_it(input, self.weight, self.geometry.stride**2):
             return super().forward(input)
         x, weight = _as_autocast(input, self.weight)
-        return _with_bias(_Convolve.apply(x, weight, self.geometry), self.bias)
+        return _Convolve.apply(x, weight, self.bias if self.bias is None else self.bias.to(x.dtype), self.geometry)
 
 
 class TransposedConvolution(nn.ConvTranspose2d):
@@ -117,10 +117,10 @@ def _with_bias(x: Tensor, bias: Tensor | None) -> Tensor:
 
 class _Convolve(torch.autograd.Function):
     @staticmethod
-    def forward(context: Any, x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
+    def forward(context: Any, x: Tensor, w: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
         context.save_for_backward(x, w)
         context.geometry = geometry
-        return convolve(x, w, geometry)
+        return convolve(x, w, geometry, bias)
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -129,6 +129,7 @@ class _Convolve(torch.autograd.Function):
         return (
             _Spread.apply(y, w, context.geometry, sides) if context.needs_input_grad[0] else None,
             _Correlate.apply(x, y, context.geometry) if context.needs_input_grad[1] and not _inputs_only else None,
+            y.sum(dim=(0, 2, 3)) if context.needs_input_grad[2] and not _inputs_only else None,
             None,
         )
 
@@ -144,7 +145,7 @@ class _Spread(torch.autograd.Function):
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (x,), (y, w) = gradients, context.saved_tensors
         return (
-            _Convolve.apply(x, w, context.geometry) if context.needs_input_grad[0] else None,
+            _Convolve.apply(x, w, None, context.geometry) if context.needs_input_grad[0] else None,
             _Correlate.apply(x, y, context.geometry) if context.needs_input_grad[1] and not _inputs_only else None,
             None,
             None,
@@ -164,20 +165,22 @@ class _Correlate(torch.autograd.Function):
         sides = (x.shape[2], x.shape[3])
         return (
             _Spread.apply(y, w, context.geometry, sides) if context.needs_input_grad[0] else None,
-            _Convolve.apply(x, w, context.geometry) if context.needs_input_grad[1] else None,
+            _Convolve.apply(x, w, None, context.geometry) if context.needs_input_grad[1] else None,
             None,
         )
 
 
-def convolve(x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
-    """x [n, c, h, w] * w [c2, c, k, k] → [n, c2, h2, w2]."""
+def convolve(x: Tensor, w: Tensor, geometry: Geometry, bias: Tensor | None = None) -> Tensor:
+    """x [n, c, h, w] * w [c2, c, k, k] + bias [c2] → [n, c2, h2, w2]."""
     sides = [(side + 2 * geometry.padding - geometry.kernel) // geometry.stride + 1 for side in x.shape[2:]]
     way = choose("convolve", x, w.shape, geometry, x.shape[2:], sides)
+    if way == "convolution":
+        return torch.conv2d(x, w, bias, geometry.stride, geometry.padding)
     if way == "winograd":
-        return winograd.convolve(x, w)
-    if way == "product":
-        return _from_rows(_patches(x, geometry) @ _weight_rows(w).T, len(x), sides)
-    return torch.conv2d(x, w, None, geometry.stride, geometry.padding)
+        y = winograd.convolve(x, w)
+    else:
+        y = _from_rows(_patches(x, geometry) @ _weight_rows(w).T, len(x), sides)
+    return y if bias is None else y.add_(bias[:, None, None])
 
 
 def spread(y: Tensor, w: Tensor, geometry: Geometry, sides: tuple[int, int]) -> Tensor:
