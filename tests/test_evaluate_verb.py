@@ -190,6 +190,10 @@ def test_photos_are_reconstructed_where_the_model_encodes(capsys, labelled: Path
     code, _, err = run(capsys, "evaluate", coded, "--metrics", "reconstruction")
     assert (code, err.count("\n")) == (2, 1)
     assert "reconstruction is of models that encode photos" in err
+    words = ("--data", labelled, "--out", tmp_path / "x", "--metrics", "reconstruction")
+    code, _, err = run(capsys, "train", "dcgan", *words)
+    assert (code, (tmp_path / "x").exists()) == (2, False)
+    assert "reconstruction is of models that encode photos" in err
 
 
 def test_a_model_with_more_attributes_than_the_data_is_judged_by_those_it_shares(

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from limner.errors import LimnerError
 from limner.metrics.registry import METRICS
-from limner.metrics.subject import Kind
+from limner.metrics.subject import Encodes, Kind
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -47,7 +47,7 @@ def check_metrics(names: Sequence[str], extractor: str | None = None, *, probe: 
 
 
 _KINDS: Mapping[Kind, str] = {
-    "conditional": "conditional models, and this one takes no attributes; train one with --attributes",
+    "conditional": "conditional models, and this one takes no attributes",
     "codes": "models with codes, such as infogan, and this one has none",
     "encodes": "models that encode photos, such as vae and vae-gan, and this one does not",
 }
@@ -63,7 +63,22 @@ def check_kinds(names: Sequence[str], kinds: Collection[Kind]) -> None:
     for name in names:
         kind = METRICS[name].of
         if kind is not None and kind not in kinds:
-            raise LimnerError(f"metrics: {name} is of {_KINDS[kind]}; leave it out")
+            raise LimnerError(_other_kind(name, kind))
+
+
+def check_class(names: Sequence[str], model_class: type) -> None:
+    """Refuse, before there is a model, what none of this class can be measured by.
+
+    Raises:
+        LimnerError: a number of models that encode, and this class does not.
+    """
+    for name in names:
+        if METRICS[name].of == "encodes" and not issubclass(model_class, Encodes):
+            raise LimnerError(_other_kind(name, "encodes"))
+
+
+def _other_kind(name: str, kind: Kind) -> str:
+    return f"metrics: {name} is of {_KINDS[kind]}; leave it out"
 
 
 def _check_extractor(name: str, extractor: str | None) -> None:

@@ -20,6 +20,7 @@ from limner.data.loader import Loader
 from limner.errors import CheckpointError, LimnerError, ResourceError
 from limner.explore.pictures import write_whole
 from limner.heads import default_heads
+from limner.metrics.choosing import check_class
 from limner.models import Model
 from limner.training.config import TrainConfig, config_to_json, refuse_changes
 from limner.training.distributed import World, join_world
@@ -43,6 +44,7 @@ def train(model_class: type[Model], config: TrainConfig[Any], out: Path | None =
         out: the folder to make; by default the next free number under `runs/`.
     """
     config.check()
+    check_class(config.metrics, model_class)
     with join_world(config.device) as world:
         dataset = _open_data(config)
         config = _settle(model_class, config, dataset, world)
