@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,8 +21,8 @@ from limner.training.distributed import World
 from limner.training.log import read_events
 from limner.training.trainer import NotFiniteError, Trainer
 
-NAMES = ("dcgan", "wgan-gp", "restless")
-PHASES = {"dcgan": "discriminator", "wgan-gp": "critic", "restless": "judge"}
+NAMES = tuple(KNOWN)
+SITES = ("batch", "loss", "gradient", "weight", "average", "moment")
 BAD = {"NaN": float("nan"), "infinity": float("inf")}
 ITERATION = 3
 """the one, counted from 0, that goes wrong"""
@@ -144,44 +145,81 @@ def events_of(folder: Path, kind: str) -> list[dict[str, Any]]:
 # --- V1: caught in the step it happens in -------------------------------------------------------------------------
 
 
+def before_it_goes_wrong(name: str, dataset: Path) -> tuple[Trainer, Callable[[], None]]:
+    """A trainer just before the iteration that is to go wrong, and how to make it so again."""
+    one = run._make_trainer(KNOWN[name], tiny_config(name, dataset), open_dataset(dataset), World())
+    for _ in range(ITERATION):
+        one.iteration()
+    tensors, facts = one.state()
+    kept = {key: tensor.clone() for key, tensor in tensors.items()}
+
+    def again() -> None:
+        restore()
+        one.load_state(kept, facts)
+
+    return one, again
+
+
 @pytest.mark.parametrize("value", BAD.values(), ids=BAD)
-@pytest.mark.parametrize("site", ["batch", "loss", "gradient", "weight"])
 @pytest.mark.parametrize("name", NAMES)
-def test_no_step_is_taken_with_numbers_that_are_not_finite(dataset: Path, name: str, site: str, value: float) -> None:
-    for phase in (PHASES[name], "generator"):
-        if (phase, site) == ("generator", "batch"):
+def test_no_step_is_taken_with_numbers_that_are_not_finite(dataset: Path, name: str, value: float) -> None:
+    """Four sites in each phase; a weight may be met by another phase first."""
+    one, again = before_it_goes_wrong(name, dataset)
+    for site, phase in itertools.product(("batch", "loss", "gradient", "weight"), kill_harness.phases_of(name)):
+        if (phase.name, site) == ("generator", "batch"):
             continue  # no generator's loss looks at the reals
-        one = run._make_trainer(KNOWN[name], tiny_config(name, dataset), open_dataset(dataset), World())
-        for _ in range(ITERATION):
-            one.iteration()
+        again()
         before = watched_weights()
-        fault(site, phase, value)
+        fault(site, phase.name, value)
         with pytest.raises(
             NotFiniteError, match=r"\w+: (the loss|the gradient of \S+) is not finite at \d+ images"
         ) as c:
             one.iteration()
-        if site != "weight":  # which every phase may meet first
-            assert str(c.value).startswith(f"{phase}: ")
+        message = f"{site}: {c.value}"
+        if site != "weight":
+            assert str(c.value).startswith(f"{phase.name}: "), message
         if site == "gradient":
-            assert f"the gradient of {list(one.trained[phase])[-1]} " in str(c.value)
+            assert f"the gradient of {list(one.trained[phase.name])[-1]} " in message
         if site == "loss":
-            assert "the loss is not finite" in str(c.value)
+            assert "the loss is not finite" in message
         after = dict(one.model.named_parameters())
         assert before.keys() == after.keys()
-        assert all(torch.equal(after[key].nan_to_num(7.0), before[key].nan_to_num(7.0)) for key in before)
-        restore()
+        assert all(torch.equal(after[key].nan_to_num(7.0), before[key].nan_to_num(7.0)) for key in before), message
 
 
 @pytest.mark.parametrize("value", BAD.values(), ids=BAD)
-@pytest.mark.parametrize("site", ["batch", "loss", "gradient", "weight", "average", "moment"])
 @pytest.mark.parametrize("name", NAMES)
+def test_an_average_or_a_moment_is_seen_by_the_end_of_the_iteration(dataset: Path, name: str, value: float) -> None:
+    """What `Recorder` asks before every picture, number and checkpoint names it, where no step met it before."""
+    one, again = before_it_goes_wrong(name, dataset)
+    for site, phase in itertools.product(("average", "moment"), kill_harness.phases_of(name)):
+        again()
+        fault(site, phase.name, value)
+        try:
+            one.iteration()
+            found = one.not_finite()
+        except NotFiniteError as error:
+            found = str(error)
+        assert found is not None, f"{phase.name}: {site}"
+        if site == "average":
+            assert found.startswith("average."), found
+
+
+KINDS = ("dcgan", "wgan-gp", "restless")
+"""with each fault of both values in a whole run; the other models with three"""
+RUNS = [(name, site, value) for name in KINDS for site in SITES for value in BAD.values()]
+RUNS += [(name, site, BAD["NaN"]) for name in NAMES if name not in KINDS for site in ("batch", "average", "moment")]
+
+
+@pytest.mark.parametrize(("name", "site", "value"), RUNS)
 def test_a_fault_that_passes_is_rolled_back_and_the_run_ends_well(
     dataset: Path, tmp_path: Path, name: str, site: str, value: float
 ) -> None:
     """V1 and V2, in a real run with a checkpoint every second iteration."""
     folder = tmp_path / "run"
     every = 2 * kill_harness.steps_of(name) * BATCH / 1000
-    code = train(name, dataset, folder, lambda: fault(site, PHASES[name], value), checkpoint_kimg=every)
+    phase = kill_harness.phases_of(name)[0].name
+    code = train(name, dataset, folder, lambda: fault(site, phase, value), checkpoint_kimg=every)
     assert code == 0
     (rollback,) = events_of(folder, "rollback")
     assert "not finite at" in rollback["message"]

@@ -55,6 +55,7 @@ from limner.training.randomness import capture_states
 from limner.training.trainer import Trainer
 
 NAMES = ("dcgan", "wgan-gp", "restless")
+"""for what does not depend on the model's kind"""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -75,8 +76,14 @@ def dataset(root: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def trials(root: Path, dataset: Path) -> dict[str, Trials]:
-    """One run of each model that was never killed, to compare with."""
-    return {name: Trials(name, root, iterations=7) for name in NAMES}
+    """One run of each model that was never killed, to compare with; made when it is asked for."""
+
+    class Made(dict[str, Trials]):
+        def __missing__(self, name: str) -> Trials:
+            self[name] = Trials(name, root, iterations=7)
+            return self[name]
+
+    return Made()
 
 
 def assert_clean(tally: Tally) -> None:
@@ -167,7 +174,18 @@ def test_kills_with_the_report_being_written_each_time(root: Path, trials: dict[
 
 @pytest.mark.parametrize(
     ("name", "phase", "step"),
-    [("dcgan", "discriminator", 1), ("dcgan", "generator", 1), ("wgan-gp", "critic", 3), ("restless", "judge", 2)],
+    [
+        ("dcgan", "discriminator", 1),
+        ("dcgan", "generator", 1),
+        ("lsgan", "generator", 1),
+        ("wgan", "critic", 2),
+        ("wgan-gp", "critic", 3),
+        ("infogan", "generator", 1),
+        ("began", "generator", 1),
+        ("vae", "autoencoder", 1),
+        ("vae-gan", "decoder", 1),
+        ("restless", "judge", 2),
+    ],
 )
 def test_resumed_at_every_iteration(trials: dict[str, Trials], name: str, phase: str, step: int) -> None:
     """The first, the last, within an epoch three times, at its wrap, in the warm-up of the average and of the learning
@@ -202,7 +220,7 @@ def diverging(at: int) -> None:
     trainer.Trainer.batch = spoilt  # type: ignore[method-assign]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "began"])
 def test_killed_right_after_a_rollback(root: Path, dataset: Path, name: str) -> None:
     place = root / f"rollback-{name}"
     place.mkdir()
@@ -217,7 +235,7 @@ def test_killed_right_after_a_rollback(root: Path, dataset: Path, name: str) -> 
     spoilt, tally = Spoilt(name, place, iterations=5), Tally()
     events = read_events(spoilt.folder("reference") / "log.jsonl")
     assert [event["event"] for event in events].count("rollback") == 1
-    phase = {"dcgan": "discriminator", "wgan-gp": "critic", "restless": "judge"}[name]
+    phase = kill_harness.phases_of(name)[0].name
     before = 3 * kill_harness.steps_of(name)
     kills: dict[str, Callable[[], None]] = {
         "in the first loss after it": lambda: kill_in_loss(phase, before + 1),
@@ -310,6 +328,10 @@ def saved_halfway(name: str, dataset: Path, folder: Path) -> tuple[Path, str]:
     return path, train_to(one, 6)
 
 
+MADE_ANEW = {"real", "measure"}
+"""BEGAN's buffers that every iteration sets before it reads them: there for the log and the next phase"""
+
+
 def pieces(name: str, dataset: Path) -> dict[str, Callable[..., None]]:
     """Every piece of a run's state, and how to lose it."""
     one = make(name, dataset)
@@ -351,10 +373,13 @@ def pieces(name: str, dataset: Path) -> dict[str, Callable[..., None]]:
                 kind == "step" and any(key.endswith("square_avg") for key in tensors if phase.name in key)
             ):
                 found[f"{kind} of {phase.name}"] = forget(chosen)
-    for statistic in ("running_mean", "running_variance", "balance"):
+    for statistic in ("running_mean", "running_variance"):
         chosen = [key for key in tensors if key.startswith("model.") and key.endswith(statistic)]
         if chosen:
             found[statistic] = forget(chosen)
+    own = {name.removeprefix("model.") for name in tensors if name.startswith("model.") and name.count(".") == 1}
+    for buffer in own - MADE_ANEW:  # BEGAN's k and what its learning rate is halved by
+        found[buffer] = forget([f"model.{buffer}"])
     if name == "restless":
         found |= {f"random state of {kind}": _reseeded(kind) for kind in ("python", "numpy", "torch")}
     return found
@@ -367,7 +392,7 @@ def _reseeded(kind: str) -> Callable[..., None]:
     return mutate
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", kill_harness.TINY)
 def test_every_piece_of_state_matters_and_is_restored(dataset: Path, tmp_path: Path, name: str) -> None:
     path, expected = saved_halfway(name, dataset, tmp_path)
     assert resumed(dataset, name, path, lambda *state: None) == expected, "the control, nothing lost"
@@ -443,7 +468,7 @@ def half_a_run(one: Trials, folder: Path) -> None:
 
 
 def one_phase(name: str) -> str:
-    return {"dcgan": "discriminator", "wgan-gp": "critic", "restless": "judge"}[name]
+    return kill_harness.phases_of(name)[0].name
 
 
 def flip(path: Path) -> None:
@@ -656,11 +681,11 @@ def _unsafe_fields() -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def half(trials: dict[str, Trials]) -> dict[str, Path]:
-    """A run of each model that was stopped halfway; nobody goes on with it."""
+    """A run of each kind that was stopped halfway; nobody goes on with it."""
     folders = {}
-    for name, one in trials.items():
-        folders[name] = one.folder("half")
-        half_a_run(one, folders[name])
+    for name in NAMES:
+        folders[name] = trials[name].folder("half")
+        half_a_run(trials[name], folders[name])
     return folders
 
 
@@ -685,6 +710,17 @@ def test_a_setting_that_shapes_the_weights_must_stay(
     assert f"{field}: {old} → {new}" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert all(path.stat().st_mtime_ns == at for path, at in files.items() if path.is_file())
+
+
+@pytest.mark.parametrize("name", kill_harness.TINY)
+def test_every_setting_of_a_model_shapes_its_weights(name: str) -> None:
+    config = tiny_config(name, Path("x"))
+    for field in dataclasses.fields(config.model):
+        old = getattr(config.model, field.name)
+        new = other_value(old, typing.get_type_hints(type(config.model))[field.name])
+        changed = dataclasses.replace(config, model=dataclasses.replace(config.model, **{field.name: new}))
+        with pytest.raises(CheckpointError, match=f"model.{field.name}: "):
+            refuse_changes(config_to_json(name, config), config_to_json(name, changed))
 
 
 def test_the_list_of_unsafe_settings_is_not_empty() -> None:
