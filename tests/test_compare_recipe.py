@@ -123,4 +123,5 @@ def test_the_settings_of_each_model_are_ones_it_has(
     ((found, config),) = taken
     config.check()
     assert found.name == model
-    assert (config.kimg, config.batch_size, config.metrics_kimg) == (50.0, 32, 2.5)
+    assert config.kimg == 50.0
+    assert config.metrics_kimg <= 25, "measured on the way, or no cost of a score could be told"

@@ -14,7 +14,7 @@ from limner.training.evaluation_table import ARROWS, LEGEND
 from limner.training.page import text
 from limner.training.progress import duration, kimg
 
-_OF_THE_DATA = ("reals", "expected", "probe")
+_OF_THE_DATA = ("reals", "expected", "probe", "mean_face")
 """sub-values to read a value beside that are not of the model"""
 
 
