@@ -58,7 +58,7 @@ def test_every_model_gets_the_same_terms(tmp_path: Path, tiny_dataset_folder: Pa
     lines = Recipe(tmp_path, DATA=str(tiny_dataset_folder), COUNT="99")("50", "2")
     trained = [line for line in lines if line[0] == "train"]
     assert [line[1] for line in trained] == [name for name in MODELS for _ in range(2)]
-    flags = ("--data", "--resolution", "--attributes", "--width", "--batch-size", "--kimg", "--metrics-count")
+    flags = ("--data", "--resolution", "--attributes", "--batch-size", "--kimg", "--metrics-count")
     for flag in flags:
         assert len({value(line, flag) for line in trained}) == 1, flag
     assert {value(line, "--kimg") for line in trained} == {"50"}
