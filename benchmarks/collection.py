@@ -122,10 +122,22 @@ def draw(model: Collected, path: Path) -> None:
     save_picture(sheet(faces.numpy(), scale=scale), path, origin)
 
 
-def run(name: str, data: Path, out: Path, *, kimg: float, batch_size: int, seed: int, **sizes: int) -> dict[str, Any]:
+def run(
+    name: str,
+    data: Path,
+    out: Path,
+    *,
+    kimg: float,
+    batch_size: int,
+    seed: int,
+    width: int,
+    latent_dim: int,
+    learning_rate: float,
+) -> dict[str, Any]:
     """Train, draw, measure; returns what `facts.json` holds."""
     dataset = open_dataset(data)
-    model, loader = build(name, dataset, seed=seed, **sizes)
+    model, loader = build(name, dataset, width=width, latent_dim=latent_dim, seed=seed)
+    model.set_learning_rate(learning_rate)
     out.mkdir(parents=True, exist_ok=True)
     started = time.process_time()
     seen = train(model, loader, images=round(kimg * 1000), batch_size=batch_size, log=out / "log.jsonl")
@@ -135,6 +147,7 @@ def run(name: str, data: Path, out: Path, *, kimg: float, batch_size: int, seed:
         "dataset_sha256": dataset.manifest_hash,
         "seed": seed,
         "batch_size": batch_size,
+        "learning_rate": learning_rate,
         **asdict(model.size),
         "images_seen": seen,
         "parameters": {part: _count(module) for part, module in model.named_children()},
@@ -196,6 +209,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--latent-dim", type=int, default=128, help="size of z (128)")
     parser.add_argument("--batch-size", type=int, default=64, help="images per update (64)")
     parser.add_argument("--seed", type=int, default=0, help="of weights, order, z (0)")
+    parser.add_argument("--learning-rate", type=float, default=1e-4, help="of every network (1e-4, the collection's)")
     parser.add_argument("--table", type=Path, nargs=2, metavar=("OURS", "THEIRS"), help="folders of runs to compare")
     parser.add_argument("--measure", type=Path, nargs="+", metavar="FOLDER", help="measure trained ones again")
     flags = parser.parse_args(words)
@@ -226,6 +240,7 @@ def _run(flags: argparse.Namespace) -> dict[str, Any]:
         seed=flags.seed,
         width=flags.width,
         latent_dim=flags.latent_dim,
+        learning_rate=flags.learning_rate,
     )
 
 

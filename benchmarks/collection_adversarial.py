@@ -15,11 +15,6 @@ from limner.latents import NO_LABELS, AttributeRows, Gaussian, Labels, LatentSpa
 Losses = dict[str, float]
 
 
-def adam(*modules: nn.Module) -> torch.optim.Adam:
-    parameters = [parameter for module in modules for parameter in module.parameters()]
-    return torch.optim.Adam(parameters, lr=1e-4, betas=(0.5, 0.999))
-
-
 class Collected(nn.Module, ABC):
     """A model with its training step; generates as limner's own do, so that limner's metrics can measure it."""
 
@@ -40,11 +35,23 @@ class Collected(nn.Module, ABC):
             Gaussian("z", size.latent_dim), AttributeRows(self.part, size.attributes, labels=labels)
         )
         self.steps = 0
+        self.every_optimizer: list[torch.optim.Adam] = []
         self.generator = Generator(size).apply(draw_weights)
 
     @abstractmethod
     def step(self, images: Tensor, attributes: Tensor) -> Losses:
         """One batch of images in [0, 1] with their attributes."""
+
+    def adam(self, *modules: nn.Module) -> torch.optim.Adam:
+        """The optimizer of these networks together."""
+        parameters = [parameter for module in modules for parameter in module.parameters()]
+        self.every_optimizer.append(torch.optim.Adam(parameters, lr=1e-4, betas=(0.5, 0.999)))
+        return self.every_optimizer[-1]
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Another than the collection's, to see what is its doing."""
+        for optimizer in self.every_optimizer:
+            optimizer.param_groups[0]["lr"] = rate
 
     def fakes(self, n: int) -> tuple[Tensor, Tensor]:
         """New images, and the attributes they were asked for: rows of the data."""
@@ -92,7 +99,7 @@ class Adversarial(Alternating):
         self.discriminator = Discriminator(size, self.norm)
         if self.drawn:
             self.discriminator.apply(draw_weights)
-        self.optimizer_d, self.optimizer_g = adam(self.discriminator), adam(self.generator)
+        self.optimizer_d, self.optimizer_g = self.adam(self.discriminator), self.adam(self.generator)
 
     def step_discriminator(self, images: Tensor, attributes: Tensor) -> Losses:
         with torch.no_grad():
@@ -186,7 +193,7 @@ class InfoGAN(Alternating):
         alone = Size(size.width, size.latent_dim, 0, size.resolution)
         self.discriminator = Discriminator(alone).apply(draw_weights)
         self.q = hidden_head(size, size.attributes).apply(draw_weights)
-        self.optimizer_d, self.optimizer_g = adam(self.discriminator), adam(self.generator, self.q)
+        self.optimizer_d, self.optimizer_g = self.adam(self.discriminator), self.adam(self.generator, self.q)
 
     def step_discriminator(self, images: Tensor, attributes: Tensor) -> Losses:
         with torch.no_grad():
@@ -226,7 +233,7 @@ class BEGAN(Alternating):
         self.discriminator = Autoencoder(size)
         self.discriminator.decoder.apply(draw_weights)
         self.k = 0.0
-        self.optimizer_d, self.optimizer_g = adam(self.discriminator), adam(self.generator)
+        self.optimizer_d, self.optimizer_g = self.adam(self.discriminator), self.adam(self.generator)
 
     def step_discriminator(self, images: Tensor, attributes: Tensor) -> Losses:
         with torch.no_grad():

@@ -35,7 +35,6 @@ from benchmarks.collection_adversarial import (
     Collected,
     InfoGAN,
     Losses,
-    adam,
     minus_log,
 )
 from benchmarks.collection_networks import Discriminator, Encoder, Size
@@ -69,7 +68,7 @@ class VAE(Encoding):
     def __init__(self, size: Size, rows: Tensor, labels: Labels = NO_LABELS) -> None:
         super().__init__(size, rows, labels)
         self.encoder = Encoder(size, 2 * size.latent_dim)
-        self.optimizer = adam(self.encoder, self.generator)
+        self.optimizer = self.adam(self.encoder, self.generator)
 
     def step(self, images: Tensor, attributes: Tensor) -> Losses:
         self.optimizer.zero_grad()
@@ -94,7 +93,7 @@ class VAEGAN(Encoding):
         self.encoder = Encoder(size, 2 * size.latent_dim)
         self.discriminator = Discriminator(size)
         networks = (self.encoder, self.generator, self.discriminator)
-        self.optimizers = tuple(adam(network) for network in networks)
+        self.optimizers = tuple(self.adam(network) for network in networks)
 
     def step(self, images: Tensor, attributes: Tensor) -> Losses:
         losses = self.losses(images, attributes)

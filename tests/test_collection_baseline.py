@@ -126,15 +126,26 @@ def test_only_some_networks_start_from_narrow_normals() -> None:
     assert not narrow(VAE(size, rows()).encoder)
 
 
-def test_adam_and_its_settings_everywhere() -> None:
-    for name in COLLECTION:
-        model = COLLECTION[name](TINY, rows())
-        found = [v for v in vars(model).values() if isinstance(v, torch.optim.Optimizer)]
-        found += getattr(model, "optimizers", ())
-        assert found
-        for optimizer in found:
-            assert type(optimizer) is torch.optim.Adam
-            assert (optimizer.defaults["lr"], optimizer.defaults["betas"]) == (1e-4, (0.5, 0.999))
+@pytest.mark.parametrize("name", COLLECTION)
+def test_adam_and_its_settings_everywhere(name: str) -> None:
+    model = COLLECTION[name](TINY, rows())
+    stepped = {id(weight) for o in model.every_optimizer for group in o.param_groups for weight in group["params"]}
+    assert stepped == set(map(id, model.parameters()))
+    for optimizer in model.every_optimizer:
+        assert type(optimizer) is torch.optim.Adam
+        assert (optimizer.defaults["lr"], optimizer.defaults["betas"]) == (1e-4, (0.5, 0.999))
+
+
+@pytest.mark.parametrize("name", COLLECTION)
+def test_nothing_moves_at_a_learning_rate_of_nought(name: str) -> None:
+    model = COLLECTION[name](TINY, rows())
+    for parameter in model.parameters():
+        parameter.data.clamp_(-0.01, 0.01)  # as WGAN's step would
+    before = weights(model)
+    model.set_learning_rate(0.0)
+    for _ in range(model.batches):
+        model.step(torch.rand(4, 3, 16, 16), rows(4))
+    assert torch.equal(weights(model), before)
 
 
 def test_dcgan_losses() -> None:
