@@ -426,7 +426,8 @@ def test_vae_loss_with_gaussian_pixels_and_the_spread_it_should_learn():
     expected = -torch.distributions.Normal(0.0, 1.0).log_prob(torch.tensor(0.5, dtype=torch.float64)) * 12
     assert float(logs["reconstruction"]) == pytest.approx(float(expected), abs=1e-9)
     with torch.no_grad():
-        model.spread.scaled.fill_(math.log(0.5) / vae.SPREAD_SCALE)  # the pictures are 0.5 off, so this is the best there is
+        # The pictures are 0.5 off, so this is the best there is.
+        model.spread.scaled.fill_(math.log(0.5) / vae.SPREAD_SCALE)
     loss, _ = model.loss(batch_of(images))
     loss.backward()
     assert float(model.spread.scaled.grad) == pytest.approx(0, abs=1e-9)
