@@ -57,7 +57,7 @@ class Column:
 
     def title(self, cards: Sequence[Card]) -> str:
         """With the direction that is good, or what to be near."""
-        spec, name = METRICS[self.metric], self.key.replace("_", " ").replace(".", ", ")
+        spec, name = METRICS[self.metric], self.key.replace(".", ", ")
         if spec.better == "as reals":
             return f"{name} (reals {cards[0].values['reals']:.3g})"
         return f"{name} {'↓' if spec.better == 'lower' else '↑'}"
