@@ -56,16 +56,17 @@ class Watch(ABC):
 class SameFaces(Watch):
     """The generator's pictures are one picture, or nearly.
 
-    `diversity` is how far a face of the sheet is from the one most like it, beside the same among as many reals. An
-    untrained generator has 0.001, and each sheet of a healthy run several times the last one's until it is past 0.3;
-    so a small value that grows is no alarm.
+    `diversity` is how far a face of the sheet is from the one most like it, beside the same among as many reals. In
+    health it ends between 0.3 (VAE) and 1. An untrained generator has 0.007 (BEGAN's 0.15, falling to 0.06 while it
+    first learns the mean), and gains half as much again in 2 kimg until it is past 0.1; so a small value that grows is
+    no alarm.
     """
 
     alarm, event = "same faces", "sample"
     what = "the faces on the sample sheet are nearly all the same"
     advice = "look at the newest sheet; go back to an older checkpoint, or start again with a lower --learning-rate"
     readings, images = 3, 10_000
-    threshold, growth = 0.1, 1.1
+    threshold, growth = 0.03, 1.1
 
     def __init__(self) -> None:
         self._before: deque[tuple[int, float]] = deque(maxlen=64)
@@ -98,7 +99,7 @@ class _Verdicts(Watch):
 class DiscriminatorWins(_Verdicts):
     """It is sure of every picture, so its gradients teach the generator next to nothing.
 
-    Healthy runs: reals at most 0.93 and fakes at least 0.06 of the way in any tick.
+    Healthy runs: reals at most 0.96 and fakes at least 0.03 of the way in any tick (LSGAN; 0.92 and 0.05 in the others).
     """
 
     alarm = "discriminator wins"
@@ -117,7 +118,7 @@ class DiscriminatorWins(_Verdicts):
 
 
 class DiscriminatorBlind(_Verdicts):
-    """It says the same of reals and fakes, so it teaches nothing. In health they are 0.08 of the way apart or more."""
+    """It says the same of reals and fakes, so it teaches nothing. In health they are 0.07 of the way apart or more."""
 
     alarm = "discriminator blind"
     what = "the discriminator says the same of reals and fakes, and the generator learns nothing from it"
@@ -267,7 +268,7 @@ class LossGrows(Watch):
     """A loss far above what it was: it is on its way to infinity.
 
     Beside the median of up to the last hundred ticks that were in order, and never less than 1, so that a loss that
-    crosses 0 has a scale. Healthy runs stay below ten times that.
+    crosses 0 has a scale. Healthy runs stay below four times the median.
     """
 
     alarm = "loss grows"
