@@ -99,7 +99,7 @@ class _Verdicts(Watch):
 class DiscriminatorWins(_Verdicts):
     """It is sure of every picture, so its gradients teach the generator next to nothing.
 
-    Healthy runs: reals at most 0.96 and fakes at least 0.03 of the way in any tick (LSGAN; 0.92 and 0.05 in the others).
+    Healthy runs: reals at most 0.96 and fakes at least 0.03 of the way in any tick (LSGAN; the others 0.92 and 0.05).
     """
 
     alarm = "discriminator wins"
