@@ -147,6 +147,16 @@ def test_unequal_terms_are_refused_by_run_field_and_both_values(field: str, fact
     assert field in TERMS
 
 
+def test_the_end_of_an_iteration_beyond_what_was_asked_for_is_no_difference() -> None:
+    def alike(*seen: int) -> bool:
+        return not check_terms([group(f"{n}", contender(f"{n}", images_seen=n)) for n in seen], ("images_seen",))
+
+    assert alike(4000, 4007), "4 kimg were asked for, in batches of 8"
+    assert not alike(4000, 4008)
+    assert not alike(4000, 3999)
+    assert not alike(3992, 3999)
+
+
 def test_a_model_with_codes_stands_beside_models_that_are_told_attributes() -> None:
     labels = {"names": [], "count": 0, "rows": ""}
     told = group("told", contender("told-0"))

@@ -78,6 +78,12 @@ class Group:
         """Whether its generator is told attributes."""
         return "attributes" in self.model.latents
 
+    def images_of(self, run: Contender) -> int:
+        """The images a run has seen; at its end those it was asked for, since its last iteration may go beyond them."""
+        iteration = int(run.config["batch_size"]) * max(phase.steps for phase in self.model.phases())
+        asked = round(run.config["kimg"] * 1000)
+        return asked if asked <= run.images_seen < asked + iteration else run.images_seen
+
     @property
     def code_parts(self) -> tuple[str, ...]:
         """The latent parts that are codes of the model's own (InfoGAN)."""

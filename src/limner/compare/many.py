@@ -121,7 +121,7 @@ def _facts(groups: Sequence[Group]) -> list[str]:
     data = dict.fromkeys(f"{r.facts['dataset']['name']} ({r.facts['dataset']['count']:,} images)" for r in runs)
     sizes = dict.fromkeys(f"{r.facts['resolution']}²" for r in runs)
     crops = dict.fromkeys(f"crop {r.facts['dataset']['crop']}" for r in runs)
-    seen = [run.images_seen for run in runs]
+    seen = [group.images_of(run) for group in groups for run in group.runs]
     images = (
         f"{kimg(min(seen))} kimg each" if min(seen) == max(seen) else f"{kimg(min(seen))} to {kimg(max(seen))} kimg"
     )

@@ -64,7 +64,7 @@ _WORDS = {
 
 def _term(group: Group, run: Contender, field: str) -> Any:
     if field == "images_seen":
-        return run.images_seen
+        return group.images_of(run)
     if field == "resolution":
         return int(run.facts["resolution"])
     if field == "attributes":
