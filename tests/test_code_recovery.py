@@ -249,6 +249,13 @@ def test_codes_that_mean_nothing() -> None:
     assert found.values["matched"] == pytest.approx(found.values["chance_matched"], abs=0.002)
 
 
+def test_a_code_is_not_its_own_name_because_nothing_else_is_left() -> None:
+    """Images that never show anything: every matching is as good, and none counts."""
+    found = recovered(independent(), torch.full((4000, 4), -1.0))
+    assert (found.value, found.values["own_name"], found.values["matched"]) == (0, 0, 0)
+    assert found.values["agreement"] == 0.5
+
+
 def test_a_code_half_as_good_has_the_share_of_its_table() -> None:
     """Read wrong one time in five: (ln 2 - H(.2)) / ln 2 of a fair attribute."""
     codes = torch.tensor([0, 1]).repeat(2000)[:, None]

@@ -12,7 +12,7 @@ from limner.metrics.card import Card
 from limner.training import evaluation_table
 from limner.training.evaluation_details import details
 from limner.training.record import RunRecord
-from limner.training.report_metrics import metric_table
+from limner.training.report_metrics import metric_table, one_by_one
 from test_card import card as make_card
 
 NAMED = {
@@ -93,7 +93,7 @@ def test_the_screen_shows_them_under_the_numbers(monkeypatch: pytest.MonkeyPatch
 
 def test_the_report_holds_all_of_them(tmp_path: Path) -> None:
     record = RunRecord(tmp_path, {}, log=[], history=[], cards=[code_card(NAMED), obedience()])
-    page = metric_table(record)
+    page = metric_table(record) + one_by_one(record)
     assert "<td>Hat_[x]</td>" in page
     assert '<td class="number">0.125</td>' in page
     assert "best matching" in page

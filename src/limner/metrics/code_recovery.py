@@ -36,6 +36,8 @@ SHUFFLES = 20
 """orders of the readings over which what chance gives is averaged"""
 ARROW = " → "
 """between a code and the attribute matched with it, in the name of a sub-value"""
+LEAST_SHARE = 0.0005
+"""below which a code and the attribute matched with it have nothing to do with each other: any would do as well"""
 Pairs = list[tuple[int, int]]
 """(code, attribute)"""
 
@@ -221,7 +223,8 @@ def _of_names(found: Float[Tensor, "c a"], judged: Pairs, matched: Pairs) -> dic
     """What the names are worth beside other names."""
     crossed = [float(found[code, other]) for code, own in judged for _, other in judged if other != own]
     others = {"others": sum(crossed) / len(crossed)} if crossed else {}
-    return others | {"own_name": sum(pair in matched for pair in judged) / len(judged)}
+    told = [pair for pair in matched if found[pair] >= LEAST_SHARE]
+    return others | {"own_name": sum(pair in told for pair in judged) / len(judged)}
 
 
 def _of_code(counts: Tensor, tables: Tables, code: int) -> Tensor:

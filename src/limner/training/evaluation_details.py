@@ -6,10 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from limner.metrics.card import Card
-from limner.metrics.code_recovery import ARROW
-
-_LEAST_SHOWN = 0.0005
-"""share of an attribute below which a matched code tells nothing of it"""
+from limner.metrics.code_recovery import ARROW, LEAST_SHARE
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ def _of_codes(card: Card) -> Details:
     named = [key.removeprefix("agreement_") for key in values if key.startswith("agreement_")]
     matched = {}
     for key in values:
-        if f"nats_{key}" in values and values[key] >= _LEAST_SHOWN:  # of nothing any match is as good
+        if f"nats_{key}" in values and values[key] >= LEAST_SHARE:
             code, attribute = key.split(ARROW, 1)
             matched[code] = key, attribute
     rows = []

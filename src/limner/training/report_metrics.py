@@ -25,7 +25,8 @@ _MOST_TOLD = ("fid", "fd", "swd", "ms_ssim")
 
 def metrics_of(record: RunRecord) -> str:
     """All that is known of the run's metrics, as HTML."""
-    return metric_table(record) + metric_plots(record) + closest_pairs(record.folder / "metrics")
+    pairs = closest_pairs(record.folder / "metrics")
+    return metric_table(record) + one_by_one(record) + metric_plots(record) + pairs
 
 
 def metric_plots(record: RunRecord) -> str:
@@ -41,16 +42,31 @@ def metric_plots(record: RunRecord) -> str:
 
 def metric_table(record: RunRecord) -> str:
     """The newest card of each metric, those of one extractor together; sub-values and protocol on demand."""
-    newest: dict[tuple[object, ...], Card] = {}
-    for card in sorted(record.cards, key=lambda card: card.images_seen or 0):
-        newest[card.name, card.split, card.weights, card.dataset] = card
-    cards = sorted(list(newest.values())[-_MOST_ROWS:], key=_place)
+    cards = _newest_cards(record)
     if not cards:
         return ""
     head = "".join(f"<th{kind}>{name}</th>" for name, kind in _HEAD)
     body = "".join(_group(title, some) for title, some in groupby(cards, measured_with))
     table = f'<table class="metrics"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     return f'<div class="panel">{table}</div><p class="aside">{page.text(LEGEND)}</p>'
+
+
+def one_by_one(record: RunRecord) -> str:
+    """The newest figures of every attribute or code, on demand: wider than a row of the table has room for."""
+    drawn = []
+    for found in filter(None, map(details, _newest_cards(record))):
+        numbers = [place for place in range(len(found.head)) if place not in found.words]
+        table = page.table(found.head, [("", row) for row in found.rows], numbers)
+        drawn.append(f"<details><summary>{page.text(found.title)}</summary>{table}</details>")
+    return "".join(drawn)
+
+
+def _newest_cards(record: RunRecord) -> list[Card]:
+    """The newest of every metric, in the order they are shown."""
+    newest: dict[tuple[object, ...], Card] = {}
+    for card in sorted(record.cards, key=lambda card: card.images_seen or 0):
+        newest[card.name, card.split, card.weights, card.dataset] = card
+    return sorted(list(newest.values())[-_MOST_ROWS:], key=_place)
 
 
 _HEAD = (("metric", ""), ("newest value", ' class="number"'), ("", ""), ("beside", ""), ("images seen", ""), ("", ""))
@@ -82,14 +98,10 @@ def _row(card: Card) -> str:
 
 
 def _sub_values(card: Card) -> str:
-    """All of them, those of attributes or codes one a row."""
-    found = details(card)
-    if found is None:
+    """All of them but those of one attribute or code, which have a table of their own."""
+    if details(card) is None:
         return page.pairs((name, f"{value:.5g}") for name, value in card.values.items())
-    names = {name for name in card.values if name in _SUMMARIES}
-    summed_up = page.pairs((_SUMMARIES[name], f"{card.values[name]:.5g}") for name in card.values if name in names)
-    numbers = [place for place in range(len(found.head)) if place not in found.words]
-    return summed_up + page.table(found.head, [("", row) for row in found.rows], numbers)
+    return page.pairs((_SUMMARIES[name], f"{card.values[name]:.5g}") for name in card.values if name in _SUMMARIES)
 
 
 _SUMMARIES = {
@@ -120,7 +132,7 @@ def _protocol(card: Card) -> str:
         f"its resize {card.extractor_resize}" if card.extractor_resize else "",
         f"attributes {card.attributes}" if card.attributes else "",
         f"truncation {card.truncation}" if card.truncation is not None else "",
-        *(f"{name} {value}" for name, value in card.settings.items()),
+        *(f"{name} {value}" for name, value in card.settings.items() if value != ""),
         f"seed {card.seed}",
         f"limner {card.code_version}",
     ]
