@@ -450,7 +450,7 @@ def test_a_rigged_run_is_warned_of(
     said, page = capsys.readouterr().err, (folder / "report.html").read_text()
     for event in warnings:
         assert event["message"] in said
-        top = page[: page.index('class="tiles"')]
+        top = page[: page.index("images seen")]
         assert event["metric"] in top
         assert page.count("warning") >= 1
 
@@ -471,7 +471,7 @@ def test_an_alarm_outlives_its_process_and_is_not_said_twice(
     monkeypatch.undo()
     run.resume(folder, MODELS["dcgan"], replace(config, kimg=0.2))
     assert said_of("discriminator wins", folder) == ["warning", "recovered"]
-    assert "tells reals from fakes without fail" not in (folder / "report.html").read_text().split('class="tiles"')[0]
+    assert "tells reals from fakes without fail" not in (folder / "report.html").read_text().split("images seen")[0]
 
 
 # --- reconstructions ----------------------------------------------------------------------------------------------

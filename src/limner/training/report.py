@@ -43,7 +43,8 @@ def write_report(run: Path) -> Path:
     name = run.resolve().name
     sections = (
         _header(record, name),
-        page.section("Faces", _faces(record), newest_reconstructions(record.folder / "samples")),
+        page.section("Faces", _faces(record)),
+        page.section("Photos and their reconstructions", newest_reconstructions(record.folder / "samples")),
         page.section("Losses", loss_plots(record)),
         page.section("Metrics", metrics_of(record)),
         page.section("Speed", speed_plots(record)),
@@ -66,8 +67,9 @@ def _header(record: RunRecord, name: str) -> str:
 
 def _alarms(record: RunRecord) -> str:
     """What is wrong now, a line each."""
-    lines = [f'<tr class="bad"><td>{page.text(_word(event.get("message")))}</td></tr>' for event in active(record.log)]
-    return f'<div class="panel"><table><tbody>{"".join(lines)}</tbody></table></div>' if lines else ""
+    messages = [_word(event.get("message")) for event in active(record.log)]
+    lines = "".join(f'<tr class="bad"><td>{page.text(said[:1].upper() + said[1:])}.</td></tr>' for said in messages)
+    return f'<div class="tiles"><div class="panel"><table><tbody>{lines}</tbody></table></div></div>' if lines else ""
 
 
 def _state(record: RunRecord) -> tuple[str, bool]:

@@ -31,7 +31,7 @@ def closest_pairs(folder: Path) -> str:
 def newest_reconstructions(folder: Path) -> str:
     """A figure of the newest sheet of photos beside what the model makes of their codes, or ""."""
     files = sorted(folder.glob("reconstructions-*.png"))
-    what = "training photos, each left of what the model makes of its code (no fresh faces: these it was shown), at"
+    what = "training photos, each left of what the model makes of its code, at"
     return newest_sheet(files, what).replace("faces", "faces single", 1)
 
 
