@@ -79,7 +79,8 @@ def table(ours: Path, theirs: Path) -> str:
     for model in models:
         first, second = [f"**{model}**", "limner", f"{len(own[model])}"], ["", "rebuilt", f"{len(other[model])}"]
         for column in columns:
-            pair = _cards(own[model], column), _cards(other[model], column)
+            cards = _cards(other[model], column)
+            pair = _named(own[model], {card.name for card in cards}), cards
             if all(pair):
                 check_alike(model, *pair)
             cells = _cells(column, *pair)
@@ -124,6 +125,11 @@ def _cards(runs: Sequence[dict[str, Card]], column: Column) -> list[Card]:
         if fitting:
             found.append(max(fitting, key=lambda card: card.count_requested))
     return found
+
+
+def _named(runs: Sequence[dict[str, Card]], names: set[str]) -> list[Card]:
+    """One per run: that of the same metric of as many images; none of a run that is not measured to the end."""
+    return [card for cards in runs for name, card in cards.items() if name in names]
 
 
 def check_alike(model: str, ours: Sequence[Card], theirs: Sequence[Card]) -> None:
