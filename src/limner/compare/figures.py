@@ -22,6 +22,7 @@ from limner.compare.faces import (
     turns_of,
 )
 from limner.explore.pictures import provenance_record, provenance_xmp, sheet
+from limner.latents import AttributeRows
 from limner.training.page import data_uri, text
 
 _SHEET_COLUMNS = 6
@@ -46,7 +47,8 @@ def _asked(group: Group, cast: Cast) -> str:
         whose = "the same rows" if cast.images is not None else "rows of the data"
         return f"asked for the attributes of {whose}{seed}"
     if group.code_parts:
-        return f"codes of its own{seed}"
+        named = any(isinstance(group.model.latents.part(name), AttributeRows) for name in group.code_parts)
+        return f"its codes set to those rows{seed}" if named else f"codes of its own{seed}"
     return f"told no attributes{seed}"
 
 

@@ -101,7 +101,11 @@ def _document(
 
 def _models(groups: Sequence[Group]) -> str:
     names = list(dict.fromkeys(group.model.name for group in groups))
-    return f"{len(groups)} models" if len(names) == len(groups) else f"{len(groups)} settings of {', '.join(names)}"
+    if len(names) == len(groups):
+        return f"{len(groups)} models"
+    return (
+        f"{len(names)} models in {len(groups)} settings" if len(names) > 1 else f"{len(groups)} settings of {names[0]}"
+    )
 
 
 def _header(groups: Sequence[Group], found: Sequence[Column], uneven: Sequence[str]) -> str:
@@ -178,7 +182,7 @@ def _cost_note(groups: Sequence[Group], goal: Goal | None) -> str:
     if len({run.record.fact("device") for group in groups for run in group.runs}) > 1:
         said.append("The runs were not all on the same device, so their times do not compare.")
     if goal is not None:
-        said.append(f"{goal} is what every run reached; it was looked for whenever the run measured itself.")
+        said.append(f"{goal} was looked for whenever a run measured itself.")
     return f'<p class="aside">{page.text(" ".join(said))}</p>'
 
 
