@@ -201,7 +201,7 @@ class CodesEmpty(Watch):
 
 
 class CodesIgnored(Watch):
-    """InfoGAN's reader finds nothing of the codes in the pictures. In health it is past 0.2 nats within 2 kimg."""
+    """InfoGAN's reader finds nothing of the codes in the pictures. In health it is past 0.2 nats within 3 kimg."""
 
     alarm = "codes ignored"
     what = "the pictures tell nothing of their codes"
