@@ -1,19 +1,19 @@
 """The three maps of a convolution, each computed in every way there is for it: CPU milliseconds, one thread.
 
-    python benchmarks/convolutions.py
+    python -m benchmarks.convolutions    # half a minute; writes its results
 
 What `limner.layers.convolution` chooses between; its limits come from here.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Callable, Mapping
 from unittest import mock
 
 import torch
+from benchmarks.run import as_table
+from benchmarks.training_step import write
 
 from limner.layers import convolution
 from limner.layers.convolution import Geometry, convolve, correlate, spread
@@ -82,8 +82,5 @@ def measure() -> list[dict[str, object]]:
 
 if __name__ == "__main__":
     rows = measure()
-    if "--json" in sys.argv:
-        print(json.dumps(rows, indent=2))
-    else:
-        for row in rows:
-            print("".join(f"{value!s:<24}" for value in row.values()))
+    print(as_table(rows))
+    write("convolutions", rows)

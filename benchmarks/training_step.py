@@ -48,9 +48,7 @@ from limner.types import Batch, Draws
 
 CPU = torch.device("cpu")
 HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "training_step.json"
 PAGE = HERE.parent / "docs" / "benchmarks.md"
-MARKS = ("<!-- training_step: written by the command -->\n", "<!-- training_step: end -->\n")
 
 
 @dataclass(frozen=True)
@@ -288,13 +286,14 @@ def own_peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 
-def write(rows: Sequence[Mapping[str, object]]) -> None:
-    """To a file of results, and the table to the page about them."""
-    RESULTS.write_text(json.dumps({"machine": machine(), "results": rows}, indent=2) + "\n")
-    before, rest = PAGE.read_text().split(MARKS[0])
-    after = rest.split(MARKS[1])[1]
-    PAGE.write_text(f"{before}{MARKS[0]}\n{as_table(rows)}\n\n{MARKS[1]}{after}")
-    print(f"written: {RESULTS}, {PAGE}", file=sys.stderr)
+def write(name: str, rows: Sequence[Mapping[str, object]]) -> None:
+    """To a file of results, and the table to its place on the page about them."""
+    path = HERE / "results" / f"{name}.json"
+    path.write_text(json.dumps({"machine": machine(), "results": rows}, indent=2) + "\n")
+    start, end = f"<!-- {name}: written by its command -->\n", f"<!-- {name}: end -->\n"
+    before, rest = PAGE.read_text().split(start)
+    PAGE.write_text(f"{before}{start}\n{as_table(rows)}\n\n{end}{rest.split(end)[1]}")
+    print(f"written: {path}, {PAGE}", file=sys.stderr)
 
 
 def main() -> None:
@@ -311,7 +310,7 @@ def main() -> None:
     rows = measure(flags.quick, not (flags.quick or flags.no_memory), flags.only)
     print(as_table(rows))
     if not (flags.quick or flags.only or flags.no_memory):
-        write(rows)
+        write("training_step", rows)
 
 
 if __name__ == "__main__":
