@@ -101,11 +101,9 @@ def _document(
 
 def _models(groups: Sequence[Group]) -> str:
     names = list(dict.fromkeys(group.model.name for group in groups))
-    if len(names) == len(groups):
-        return f"{len(groups)} models"
-    return (
-        f"{len(names)} models in {len(groups)} settings" if len(names) > 1 else f"{len(groups)} settings of {names[0]}"
-    )
+    if len(names) == 1:
+        return f"{len(groups)} settings of {names[0]}" if len(groups) > 1 else f"The seeds of {names[0]}"
+    return f"{len(names)} models" + (f" in {len(groups)} settings" if len(groups) > len(names) else "")
 
 
 def _header(groups: Sequence[Group], found: Sequence[Column], uneven: Sequence[str]) -> str:
