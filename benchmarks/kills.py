@@ -1,7 +1,7 @@
 """Kills training in bulk and counts what is lost: nothing, or the exit code is 1.
 
-    python benchmarks/kills.py                 # 100 kills -9 of each kind for each model; about ten minutes
-    python benchmarks/kills.py --kills 10      # a look
+    python benchmarks/kills.py                 # 100 kills -9 of each kind for each model
+    python benchmarks/kills.py --kills 20      # a look; half an hour on two cores busy with five other jobs
 
 Real runs of tiny models (tests/kill_harness.py) with a checkpoint in every iteration are killed
 
