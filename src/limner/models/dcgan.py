@@ -112,10 +112,14 @@ class Generator(nn.Module):
         channels = level_channels(width, resolution)[::-1]
         layers: list[nn.Module] = [TransposedConvolution(latent_width, channels[0], 4, 1, 0, bias=False)]
         for before, after in itertools.pairwise(channels):
-            layers += [norm(before), nn.ReLU(), TransposedConvolution(before, after, 4, 2, 1, bias=False)]
+            layers += [
+                norm(before),
+                nn.ReLU(inplace=norm is BatchNorm),
+                TransposedConvolution(before, after, 4, 2, 1, bias=False),
+            ]
         layers += [
             norm(channels[-1]),
-            nn.ReLU(),
+            nn.ReLU(inplace=norm is BatchNorm),
             TransposedConvolution(channels[-1], 3, 4, 2, 1, bias=False),
             nn.Tanh(),
         ]
@@ -152,7 +156,9 @@ class Trunk(nn.Module):
             planes = attributes if i < len(channels) - 2 else 0
             joined = attributes if self.planes_at_once else 0
             convolution = Convolution(before + joined, after - planes, 4, 2, 1)
-            self.blocks.append(nn.Sequential(convolution, norm(after - planes), nn.LeakyReLU(0.2)))
+            # In place where that is known to be allowed: batch norm's derivative does not need its output.
+            rectifier = nn.LeakyReLU(0.2, inplace=norm is BatchNorm)
+            self.blocks.append(nn.Sequential(convolution, norm(after - planes), rectifier))
 
     def features(self, images: Images, attributes: Attributes | None = None) -> Float[Tensor, "n {self.channels} 4 4"]:
         features = F.leaky_relu(self.first(images), 0.2)
