@@ -49,12 +49,12 @@ def compare_many(
     uneven = check_terms(groups, ignore)
     found, notes = columns(groups, ignore)
     goal = choose_goal(groups, reach)
+    write_whole(out, _document(groups, found, goal, uneven, notes).encode())
     console = Console()
     for start in range(0, len(groups), _MODELS_ABREAST):
         console.print(_screen_table(groups, groups[start : start + _MODELS_ABREAST], found))
     for line in [*uneven, *notes]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    write_whole(out, _document(groups, found, goal, uneven, notes).encode())
     console.print(f"page          {out}", highlight=False, markup=False, soft_wrap=True)
     return out
 
