@@ -3,8 +3,8 @@
 A watch goes by the names in the log (`discriminator/real`, `critic/distance`, `generator/k`, `…/kl`), never by the
 model's, so a new model that logs the same names is watched as well; where they are missing it says nothing. One reading
 alone raises no alarm: `limner.training.alarms` waits until it has been bad for `readings` readings in a row and
-`images` images. The bounds rest on short runs of every model on the built-in heads, 32² (docs/reliability.md has the
-figures); each stands well beyond what any of them showed.
+`images` images. The bounds rest on short runs of every model on the built-in heads, 32²; each stands well beyond what
+any of them showed (`python benchmarks/alarms.py RUNS` says how near yours came).
 """
 
 from __future__ import annotations
