@@ -37,7 +37,6 @@ from limner.models.dcgan import Generator, Trunk, initialize
 from limner.optim import Adam
 from limner.types import Attributes, Batch, Images, Latents, Logs, Scalar
 
-
 SPREAD_SCALE = 10.0
 
 

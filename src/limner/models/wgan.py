@@ -32,7 +32,6 @@ from limner.models.dcgan import Discriminator, Generator
 from limner.optim import Adam, RMSprop
 from limner.types import Attributes, Batch, Images, Latents, Logs, Scalar
 
-
 CRITIC_EPS = 1e-10
 """of the critic's batch norm"""
 
