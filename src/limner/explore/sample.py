@@ -115,7 +115,7 @@ def asked_attributes(model: Any, wanted: str, unwanted: str) -> dict[str, int]:
         if not known:
             raise LimnerError(f"--with, --without: {model.name} takes no attributes; leave them out")
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise LimnerError(f"--with, --without: {name!r} is not one of the model's; {hint}it has {', '.join(known)}")
         if asked.get(name, value) != value:
