@@ -2,7 +2,7 @@
 
 Berthelot, Schumm & Metz 2017, arXiv:1703.10717. The discriminator D is an autoencoder, and judges a picture v by how
 badly it draws it, L(v) = |v - D(v)|, here the mean over pixels and colours. It learns to draw reals and, by a share k,
-not to draw fakes; k is moved so that fakes are drawn γ times as badly as reals (section 3.4):
+not to draw fakes; k is moved so that fakes are drawn γ times as badly as reals:
 
     discriminator   L(x) - k L(G(z_D))
     generator       L(G(z_G))
@@ -12,7 +12,7 @@ not to draw fakes; k is moved so that fakes are drawn γ times as badly as reals
 M falls as the pictures get better, and the learning rate is halved when it no longer does.
 Numbers of equations are left out: they could not be checked against the paper's text.
 
-Networks (section 3.5): 3x3 convolutions, two a level, and exponential linear units. The encoder goes down by strides of
+Networks: 3x3 convolutions, two a level, and exponential linear units. The encoder goes down by strides of
 2 to 8², its channels growing by `width` a level, then to the code h of as many numbers as z; the decoder goes from h to
 8² of `width` channels and up by nearest neighbours. The generator is another such decoder. Skip connections repeat the
 decoder's 8² tensor, enlarged, beside its features at each level.
@@ -50,15 +50,15 @@ class BEGANConfig:
     """Settings of BEGAN."""
 
     latent_dim: int = 64
-    """size of z and of the discriminator's code h (section 3.5)"""
+    """size of z and of the discriminator's code h"""
     width: int = 64
-    """channels at the image's own side, and what every level of the encoder adds (section 3.5)"""
+    """channels at the image's own side, and what every level of the encoder adds"""
     gamma: float = 0.5
     """γ, the diversity ratio: how badly fakes are drawn beside reals; lower is smoother and less varied"""
     k_rate: float = 0.001
-    """λ_k (section 4.1)"""
+    """λ_k"""
     learning_rate: float = 1e-4
-    """Adam's, for both networks (section 4.1)"""
+    """Adam's, for both networks"""
     beta1: float = 0.5
     """Adam's"""
     beta2: float = 0.999
@@ -66,9 +66,9 @@ class BEGANConfig:
     generator_steps: int = 1
     """generator updates per discriminator update"""
     stall_kimg: float = 200.0
-    """the learning rate is halved where M has not fallen for so long (section 4.1); 0 never halves it"""
+    """the learning rate is halved where M has not fallen for so long; 0 never halves it"""
     skip_connections: bool = True
-    """repeat the decoders' first tensor at every level (section 3.5.1)"""
+    """repeat the decoders' first tensor at every level"""
     networks: Literal["paper", "dcgan"] = "paper"
     """the paper's, or DCGAN's as the other models here have (they have no skip connections)"""
 

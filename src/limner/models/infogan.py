@@ -3,20 +3,22 @@
 Chen, Duan, Houthooft, Schulman, Sutskever & Abbeel 2016, arXiv:1606.03657. The generator is fed noise z and codes c,
 and must keep the codes readable in its pictures. Q(c|x) reads them, and
 
-    (5)   L_I(G, Q) = E[log Q(c|x)] + H(c),  c ~ P(c), x = G(z, c)
+    L_I(G, Q) = E[log Q(c|x)] + H(c),  c ~ P(c), x = G(z, c)
 
 is a lower bound on the mutual information of codes and pictures. With the game V of GANs:
 
-    (6)   min over G and Q, max over D:  V(D, G) - λ L_I(G, Q)
+    min over G and Q, max over D:  V(D, G) - λ L_I(G, Q)
 
 Codes are categorical (Q a softmax) and continuous, uniform on [-1, 1] (Q a Gaussian), all independent; L_I is the sum.
 With `codes="attributes"` they are the dataset's attributes instead, drawn as rows of it, and Q is told nothing of which
 picture has which: whether a code comes to mean what it is named is for `code_recovery` to measure.
 
+Numbers of equations are left out: they could not be checked against the paper's text.
+
 Departures from the paper:
 - The networks are DCGAN's. Q shares the discriminator's convolutions, as in the paper, and adds a hidden layer of
   `width` units, batch norm and ReLU. The shared convolutions are D's: they are trained by V alone, Q's own layers and
-  the generator by (6); so that what one of them learns never reaches another's step.
+  the generator by the whole; so that what one of them learns never reaches another's step.
 - V is DCGAN's here, with the non-saturating loss for the generator.
 - The discriminator is not conditional on attributes.
 """
@@ -116,7 +118,7 @@ class InfoGAN(Model):
         with torch.no_grad():
             fakes = self.generator(batch.latents)
         real, fake = self.discriminator(batch.images), self.discriminator(fakes)
-        loss = F.softplus(-real).mean() + F.softplus(fake).mean()  # (6)
+        loss = F.softplus(-real).mean() + F.softplus(fake).mean()
         return loss, {"loss": loss, "real": real.sigmoid().mean(), "fake": fake.sigmoid().mean()}
 
     def generator_loss(self, batch: Batch) -> tuple[Scalar, Logs]:
@@ -124,7 +126,7 @@ class InfoGAN(Model):
         fooled = F.softplus(-self.discriminator.judge(features).to(batch.latents.dtype)).mean()
         bounds = self.information(self.reader(features).to(batch.latents.dtype), batch.latents)
         weighted = sum((self.weight(name) * bound for name, bound in bounds.items()), torch.zeros_like(fooled))
-        loss = fooled - weighted  # (6)
+        loss = fooled - weighted
         return loss, {"loss": loss, "information": sum(bounds.values(), torch.zeros_like(fooled))}
 
     def information(self, read: Float[Tensor, "n q"], latents: Latents) -> dict[str, Scalar]:
@@ -133,7 +135,7 @@ class InfoGAN(Model):
         parts = [self.latents.part(name) for name in self.code_parts]
         answers = read.split([outputs(part) for part in parts], dim=1)
         return {
-            part.name: log_likelihood(part, answer, codes[part.name]).mean() + entropy(part)  # (5)
+            part.name: log_likelihood(part, answer, codes[part.name]).mean() + entropy(part)
             for part, answer in zip(parts, answers, strict=True)
         }
 

@@ -3,11 +3,12 @@
 Mao, Li, Xie, Lau, Wang & Smolley 2017, arXiv:1611.04076. The discriminator is a regression on codes a for fakes and b
 for reals; the generator wants its pictures to be given c:
 
-    (2)   min over D:  1/2 E[(D(x) - b)²] + 1/2 E[(D(G(z)) - a)²]
-          min over G:  1/2 E[(D(G(z)) - c)²]
+    min over D:  1/2 E[(D(x) - b)²] + 1/2 E[(D(G(z)) - a)²]
+    min over G:  1/2 E[(D(G(z)) - c)²]
 
-With b - c = 1 and b - a = 2 the generator minimizes the Pearson χ² divergence of (reals + fakes) and twice the fakes
-(section 3.2.2); a = -1, b = 1, c = 0 is such a choice, and the default. a = 0, b = c = 1 is the paper's other one.
+With b - c = 1 and b - a = 2 the generator minimizes the Pearson χ² divergence of (reals + fakes) and twice the fakes;
+a = -1, b = 1, c = 0 is such a choice, and the default. a = 0, b = c = 1 is the paper's other one.
+Numbers of equations are left out: they could not be checked against the paper's text.
 
 Departures from the paper:
 - The networks are DCGAN's, conditional on attributes as there.
@@ -32,11 +33,11 @@ class LSGANConfig:
     """Settings of LSGAN; the defaults are the paper's."""
 
     latent_dim: int = 1024
-    """size of z (figure 2)"""
+    """size of z"""
     width: int = 64
     """channels of the widest-open layer, at half the image's side"""
     fake_code: float = -1.0
-    """a: what the discriminator should say of fakes (section 3.2.3)"""
+    """a: what the discriminator should say of fakes"""
     real_code: float = 1.0
     """b: what it should say of reals"""
     wanted_code: float = 0.0
@@ -86,12 +87,12 @@ class LSGAN(Model):
         real = self.discriminator(batch.images, batch.attributes)
         fake = self.discriminator(fakes, batch.attributes)
         a, b = self.config.fake_code, self.config.real_code
-        loss = (real - b).square().mean() / 2 + (fake - a).square().mean() / 2  # (2)
+        loss = (real - b).square().mean() / 2 + (fake - a).square().mean() / 2
         return loss, {"loss": loss, "real": real.mean(), "fake": fake.mean()}
 
     def generator_loss(self, batch: Batch) -> tuple[Scalar, Logs]:
         fake = self.discriminator(self.generator(batch.latents), batch.attributes)
-        loss = (fake - self.config.wanted_code).square().mean() / 2  # (2)
+        loss = (fake - self.config.wanted_code).square().mean() / 2
         return loss, {"loss": loss}
 
     def generate(self, latents: Latents) -> Images:

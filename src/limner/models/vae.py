@@ -4,10 +4,12 @@ Kingma & Welling 2014, arXiv:1312.6114. An encoder gives, for a picture x, a Gau
 over the latents; a decoder gives p(x|z). Both are trained to raise a lower bound on log p(x), estimated with one draw
 
     z = μ + σ ε,  ε ~ N(0, I)
-    (10)  log p(x) ≥ 1/2 Σ (1 + log σ² - μ² - σ²) + log p(x|z)
+    log p(x) ≥ 1/2 Σ (1 + log σ² - μ² - σ²) + log p(x|z)
 
 whose first part is -KL(q(z|x) || N(0, I)). p(x|z) is Bernoulli for every pixel and colour (appendix C.1), whose mean is
 the decoder's picture in [0, 1], or Gaussian around it (appendix C.2).
+
+Numbers of equations are left out: they could not be checked against the paper's text.
 
 Departures from the paper:
 - The networks are convolutional: the decoder is DCGAN's generator, the encoder its discriminator's trunk with a hidden
@@ -87,7 +89,7 @@ class VAE(Model):
         z = draw(mean, log_variance, batch.draws.normal)
         surprise = self.surprise(batch.images, self.latents.replace(batch.latents, z=z)).mean()
         kl = kl_divergence(mean, log_variance).mean()
-        loss = (surprise + self.config.kl_weight * kl) / batch.images[0].numel()  # (10)
+        loss = (surprise + self.config.kl_weight * kl) / batch.images[0].numel()
         return loss, {"loss": loss, "reconstruction": surprise, "kl": kl}
 
     def surprise(self, images: Images, latents: Latents) -> Float[Tensor, "n"]:

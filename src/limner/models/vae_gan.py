@@ -54,9 +54,9 @@ class VAEGANConfig:
     likeness_weight: float = 1e-6
     """γ: how much the decoder heeds L_llike (nats per picture) beside the discriminator (the authors' code)"""
     optimizer: Literal["rmsprop", "adam"] = "rmsprop"
-    """for all three networks (section 4)"""
+    """for all three networks"""
     learning_rate: float = 3e-4
-    """for all three networks (section 4)"""
+    """for all three networks"""
     beta1: float = 0.5
     """Adam's, where that is chosen"""
     beta2: float = 0.999

@@ -4,10 +4,12 @@ Arjovsky, Chintala & Bottou 2017, arXiv:1701.07875. Over all 1-Lipschitz functio
 the earth mover's distance W between reals and fakes. A critic f whose weights w are kept in a box is K-Lipschitz for
 some K, and its difference approximates K W:
 
-    (3)   max over w:  E[f(x)] - E[f(G(z))]
+    max over w:  E[f(x)] - E[f(G(z))]
 
 The generator minimizes -E[f(G(z))]. Algorithm 1: `critic_steps` ascents of the critic by RMSprop, each followed by
 w ← clip(w, -c, c), then one step of the generator.
+
+Numbers of equations are left out: they could not be checked against the paper's text.
 
 Departures from the paper:
 - The networks are DCGAN's, one of the architectures of the paper's experiments, conditional on attributes as there.
@@ -49,7 +51,7 @@ class WGANConfig:
     critic_steps: int = 5
     """critic updates per generator update (algorithm 1)"""
     optimizer: Literal["rmsprop", "adam"] = "rmsprop"
-    """for both networks; the paper finds training unstable under Adam with momentum (section 4.3)"""
+    """for both networks; the paper finds training unstable under Adam with momentum"""
     learning_rate: float = 5e-5
     """for both networks (algorithm 1)"""
     beta1: float = 0.5
@@ -94,7 +96,7 @@ class WGAN(Model):
             fakes = self.generator(batch.latents)
         real = self.critic(batch.images, self.told(batch)).mean()
         fake = self.critic(fakes, self.told(batch)).mean()
-        loss = fake - real  # (3)
+        loss = fake - real
         return loss, {"loss": loss, "distance": real - fake}
 
     @torch.no_grad()
