@@ -158,6 +158,24 @@ def test_conditional_training_from_the_command_line(capsys, tiny_dataset, tmp_pa
     assert names[0] in err
 
 
+def test_attributes_are_taken_where_data_and_model_have_any(capsys, tiny_dataset, tmp_path):
+    """`--attributes auto`, the default, is written down as what it meant; a model that takes none refuses them."""
+    assert train(capsys, tiny_dataset, tmp_path / "run")[0] == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["attributes"] == "all"
+    data = ["--data", str(tiny_dataset.folder), "--resolution", "16", "--width", "4", "--latent-dim", "4"]
+    short = ["--batch-size", "8", "--kimg", "0.016", "--metrics", "--out"]
+    for codes, meant in (("paper", "none"), ("attributes", "all")):
+        folder = tmp_path / codes
+        code, _, err = run(capsys, "train", "infogan", *data, "--codes", codes, *short, str(folder))
+        assert code == 0, err
+        assert json.loads((folder / "config.json").read_text())["attributes"] == meant
+    wanted = ["--attributes", tiny_dataset.attribute_names[0]]
+    code, _, err = run(capsys, "train", "infogan", *data, *wanted, *short, str(tmp_path / "refused"))
+    assert code == 2
+    assert "infogan with these settings takes none" in err
+    assert not (tmp_path / "refused").exists()
+
+
 def test_a_bug_is_one_line_and_debug_shows_where(capsys, monkeypatch):
     monkeypatch.setattr("limner.cli._models", lambda words: 1 / 0)
     code, _, err = run(capsys, "models")

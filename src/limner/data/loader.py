@@ -65,9 +65,13 @@ class Loader:
         if self.mirror:
             flips = torch.from_numpy(_hash_bits(self.seed, self.salt, _MIRROR, numbers)).to(self.device)
             images = torch.where(flips[:, None, None, None], images.flip(3), images)
+        return images, self.attributes_of(rows)
+
+    def attributes_of(self, rows: Int64[np.ndarray, "n"]) -> Attributes | None:
+        """What the model is told of these rows of the dataset; None where it is told nothing."""
         if self._attributes is None:
-            return images, None
-        return images, torch.from_numpy(self._attributes[rows]).to(self.device, self.dtype)
+            return None
+        return torch.from_numpy(self._attributes[rows]).to(self.device, self.dtype)
 
     def order(self, numbers: Int64[np.ndarray, "n"]) -> Int64[np.ndarray, "n"]:
         """Rows of the dataset shown as the given image numbers of the run."""

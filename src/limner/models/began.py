@@ -10,17 +10,18 @@ not to draw fakes; k is moved so that fakes are drawn γ times as badly as reals
     measure         M = L(x) + |γ L(x) - L(G(z_G))|
 
 M falls as the pictures get better, and the learning rate is halved when it no longer does.
+
 Numbers of equations are left out: they could not be checked against the paper's text.
 
-Networks: 3x3 convolutions, two a level, and exponential linear units. The encoder goes down by strides of
-2 to 8², its channels growing by `width` a level, then to the code h of as many numbers as z; the decoder goes from h to
-8² of `width` channels and up by nearest neighbours. The generator is another such decoder. Skip connections repeat the
+Networks: 3x3 convolutions, two a level, and exponential linear units. The encoder goes down by strides of 2 to 8², its
+channels growing by `width` a level, then to the code h of as many numbers as z; the decoder goes from h to 8² and
+`width` channels and up by nearest neighbours. The generator is another such decoder. Skip connections repeat the
 decoder's 8² tensor, enlarged, beside its features at each level.
 
 Departures from the paper:
 - Conditional on attributes when there are any: they are joined to z, and to the code h inside the discriminator.
 - The halving of the learning rate is made definite: M, averaged over some 10 kimg, has not become smaller by 1 % in
-  `stall_kimg`. The paper says only "when the measure of convergence stalls".
+  `stall_kimg`.
 - `networks="dcgan"` takes DCGAN's generator and the VAE's encoder here instead, for comparison.
 """
 

@@ -146,7 +146,8 @@ class Trunk(nn.Module):
         channels = level_channels(width, resolution)
         if attributes >= 2 * width:
             raise LimnerError(
-                f"width {width} leaves no room for {attributes} attributes; take more than {attributes // 2}"
+                f"width {width} leaves no room for {attributes} attributes; take a --width above {attributes // 2}, or "
+                "fewer --attributes (or none)"
             )
         self.channels = channels[-1]
         self.planes_at_once = len(channels) == 2

@@ -8,6 +8,7 @@ for reals; the generator wants its pictures to be given c:
 
 With b - c = 1 and b - a = 2 the generator minimizes the Pearson χ² divergence of (reals + fakes) and twice the fakes;
 a = -1, b = 1, c = 0 is such a choice, and the default. a = 0, b = c = 1 is the paper's other one.
+
 Numbers of equations are left out: they could not be checked against the paper's text.
 
 Departures from the paper:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 
 from limner.data.dataset import Dataset
@@ -59,19 +59,11 @@ class Sheets:
         rows = self.dataset.indices("train")[:RECONSTRUCTIONS]
         photos = torch.from_numpy(self.dataset.read(model.resolution, rows))
         with torch.no_grad():
-            latents = model.encode(to_floats(photos).to(device), self._attributes(rows))  # type: ignore[operator]
+            latents = model.encode(to_floats(photos).to(device), self.trainer.loader.attributes_of(rows))  # type: ignore[operator]
         again = to_bytes(generate(model, latents, device)).cpu()
         pairs = torch.stack([photos, again], dim=1).flatten(0, 1).numpy()
         name = f"reconstructions-{NAME.format(self.trainer.images_seen)}.png"
         return self._save(pairs, name, {"what": "photos, each left of its reconstruction", "rows": rows.tolist()})
-
-    def _attributes(self, rows: np.ndarray) -> Float[Tensor, "n a"] | None:
-        """Those the model is told, of these rows of the dataset."""
-        names, table = self.trainer.model.labels.names, self.dataset.attributes()
-        if not names or table is None:
-            return None
-        columns = [self.dataset.attribute_names.index(name) for name in names]
-        return torch.from_numpy(table[rows][:, columns]).to(self.trainer.world.device, torch.float32)
 
     def _save(self, faces: UInt8[np.ndarray, "n h w 3"], name: str, facts: dict[str, Any]) -> str:
         model = self.trainer.model

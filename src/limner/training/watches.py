@@ -28,7 +28,7 @@ class Reading:
     value: float
     threshold: float
     bound: str
-    """what the value is when it is bad: "below" or "above" the threshold"""
+    """what the value is when it is bad: "below" or "above" the threshold, or "at" it: the same again"""
     bad: bool
 
 
@@ -132,7 +132,9 @@ class DiscriminatorBlind(_Verdicts):
         real, fake = shares
         threshold = self.margin * abs(self.real_code - self.fake_code)
         apart = abs(values["discriminator/real"] - values["discriminator/fake"])
-        return Reading("discriminator/real - discriminator/fake", apart, threshold, "below", abs(real - fake) < 0.01)
+        return Reading(
+            "discriminator/real - discriminator/fake", apart, threshold, "below", abs(real - fake) < self.margin
+        )
 
 
 class CriticBlind(Watch):
