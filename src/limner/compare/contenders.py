@@ -13,6 +13,7 @@ from limner.checkpoint import newest_checkpoint
 from limner.errors import CheckpointError, LimnerError
 from limner.latents import Labels
 from limner.metrics.card import Card
+from limner.metrics.codes import code_parts
 from limner.models import Model
 from limner.training.config import SAFE_FIELDS
 from limner.training.load import load
@@ -87,7 +88,7 @@ class Group:
     @property
     def code_parts(self) -> tuple[str, ...]:
         """The latent parts that are codes of the model's own (InfoGAN)."""
-        return tuple(getattr(self.model, "code_parts", ()))
+        return code_parts(self.model)
 
 
 def read_contender(folder: Path) -> Contender:

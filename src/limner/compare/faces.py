@@ -19,6 +19,7 @@ from limner.latents import AttributeRows, Categorical, Gaussian, Part, Uniform
 from limner.models import Model
 from limner.models.base import Encodes
 from limner.pixels import to_bytes, to_floats
+from limner.training.sheets import generate
 from limner.types import Latents
 
 SHEET_FACES = 24
@@ -28,7 +29,6 @@ _FLIPPED_LATENTS = 8
 """over so many, what a flip changes is averaged"""
 _TURNS = 7
 """values of a continuous code that are shown"""
-_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,7 @@ def _data_of(run: Contender) -> Dataset | None:
 def faces_of(model: Model, latents: Latents) -> np.ndarray:
     """[n, d] → uint8 [n, r, r, 3]."""
     device = next(model.parameters()).device
-    with torch.inference_mode():
-        drawn = [to_bytes(model.generate(part.to(device))).cpu() for part in latents.split(_BATCH)]
-    return torch.cat(drawn).numpy()
+    return to_bytes(generate(model, latents, device)).cpu().numpy()
 
 
 def latents_of(model: Model, cast: Cast, count: int) -> Latents:

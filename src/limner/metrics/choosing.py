@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 from limner.errors import LimnerError
 from limner.metrics.registry import METRICS
-from limner.metrics.subject import Encodes, Kind
+from limner.metrics.subject import Kind
+from limner.models.base import Encodes
 
 
 def check_names(names: Sequence[str]) -> None:

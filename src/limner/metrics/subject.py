@@ -19,8 +19,9 @@ from limner.errors import DataError, DivergedError, LimnerError
 from limner.latents import NO_LABELS, Labels, LatentSpace
 from limner.metrics.codes import HasCodes, code_parts, code_values
 from limner.metrics.images import check_images
+from limner.models.base import Encodes
 from limner.pixels import to_bytes, to_floats
-from limner.types import Attributes, Images, Latents
+from limner.types import Latents
 
 QUANTISATION = "clip to [-1, 1], nearest of 256 levels"
 """what `limner.pixels.to_bytes` does"""
@@ -35,13 +36,6 @@ class Generates(Protocol):
     @property
     def latents(self) -> LatentSpace: ...
     def generate(self, latents: Tensor) -> Tensor: ...
-
-
-@runtime_checkable
-class Encodes(Protocol):
-    """Of a model that finds latents for photos, what is used here."""
-
-    def encode(self, images: Images, attributes: Attributes | None = None) -> Latents: ...
 
 
 Kind = Literal["conditional", "codes", "encodes"]
