@@ -49,10 +49,7 @@ class Convolution(nn.Conv2d):
         self.geometry = Geometry(kernel, stride, padding)
 
     def forward(self, input: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h2 w2"]:
-        if not _worth_it(input, self.weight, self.geometry.stride**2):
-            return super().forward(input)
-        x, weight = _as_autocast(input, self.weight)
-        return _Convolve.apply(x, weight, self.bias if self.bias is None else self.bias.to(x.dtype), self.geometry)
+        return convolution(input, self.weight, self.bias, self.geometry)
 
 
 class TransposedConvolution(nn.ConvTranspose2d):
@@ -65,13 +62,31 @@ class TransposedConvolution(nn.ConvTranspose2d):
     def forward(
         self, input: Float[Tensor, "n c h w"], output_size: list[int] | None = None
     ) -> Float[Tensor, "n c2 h2 w2"]:
-        if output_size is not None or not _worth_it(input, self.weight, 1):
+        if output_size is not None:
             return super().forward(input, output_size)
-        x, weight = _as_autocast(input, self.weight)
-        sides = [
-            (side - 1) * self.geometry.stride - 2 * self.geometry.padding + self.geometry.kernel for side in x.shape[2:]
-        ]
-        return _with_bias(_Spread.apply(x, weight, self.geometry, (sides[0], sides[1])), self.bias)
+        return transposed_convolution(input, self.weight, self.bias, self.geometry)
+
+
+def convolution(
+    x: Float[Tensor, "n c h w"], weight: Float[Tensor, "c2 c k k"], bias: Float[Tensor, "c2"] | None, geometry: Geometry
+) -> Float[Tensor, "n c2 h2 w2"]:
+    """`torch.conv2d` of a square kernel, stride and zero padding."""
+    if not _worth_it(x, weight, geometry.stride**2):
+        return torch.conv2d(x, weight, bias, geometry.stride, geometry.padding)
+    x, weight = _as_autocast(x, weight)
+    return _Convolve.apply(x, weight, bias if bias is None else bias.to(x.dtype), geometry)
+
+
+def transposed_convolution(
+    x: Float[Tensor, "n c h w"], weight: Float[Tensor, "c c2 k k"], bias: Float[Tensor, "c2"] | None, geometry: Geometry
+) -> Float[Tensor, "n c2 h2 w2"]:
+    """`torch.conv_transpose2d` of a square kernel, stride and zero padding."""
+    if not _worth_it(x, weight, 1):
+        return torch.conv_transpose2d(x, weight, bias, geometry.stride, geometry.padding)
+    x, weight = _as_autocast(x, weight)
+    sides = [(side - 1) * geometry.stride - 2 * geometry.padding + geometry.kernel for side in x.shape[2:]]
+    y = _Spread.apply(x, weight, geometry, (sides[0], sides[1]))
+    return y if bias is None else y + bias.to(y.dtype)[:, None, None]
 
 
 SMALL = 2**22
@@ -106,10 +121,6 @@ def _as_autocast(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         return x, weight
     dtype = torch.get_autocast_dtype(kind)
     return x.to(dtype), weight.to(dtype)
-
-
-def _with_bias(x: Tensor, bias: Tensor | None) -> Tensor:
-    return x if bias is None else x + bias.to(x.dtype)[:, None, None]
 
 
 # --- three bilinear maps, each other's derivatives ----------------------------------------------------------------
