@@ -43,6 +43,7 @@ from limner.training.config import TrainConfig, read_config
 from limner.training.distributed import World
 from limner.training.log import read_events
 from limner.types import Batch
+from tiny import tiny_settings
 
 BATCH = 4
 DATASET_IMAGES = 22
@@ -124,6 +125,12 @@ TINY: Mapping[str, dict[str, Any]] = {
     "wgan-gp": {**SMALL, "beta1": 0.1},  # not the paper's 0, with which first moments play no part
     "infogan": {**SMALL, "categories": 2, "ways": 3, "continuous": 1},
     "began": {**SMALL, "k_rate": 0.5, "stall_kimg": 0.008},  # k moves at once, and the learning rate is halved
+    "progan": {
+        **tiny_settings("progan", batch_size=BATCH),
+        "beta1": 0.1,
+        "stable_kimg": BATCH / 1000,  # 4² in the first iteration, 8² fades in over two, stands alone for one, …
+        "fade_kimg": 2 * BATCH / 1000,
+    },
     "restless": {},
 }
 

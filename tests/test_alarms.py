@@ -23,6 +23,7 @@ from limner.training.config import TrainConfig
 from limner.training.log import read_log
 from limner.training.sheets import apart
 from limner.training.trainer import Trainer
+from tiny import tiny_config
 
 Event = dict[str, Any]
 NOISE = np.random.default_rng(0)
@@ -335,7 +336,7 @@ def config_of(name: str, data: Path, ticks: int, **settings: Any) -> TrainConfig
     """A tick and an iteration every ten images."""
     steps = {"wgan": 5, "wgan-gp": 5}.get(name, 1)
     base: TrainConfig[Any] = TrainConfig(
-        model=MODELS[name].Config(width=4, latent_dim=6),
+        model=tiny_config(name),
         data=data,
         resolution=16,
         batch_size=10 // steps,

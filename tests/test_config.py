@@ -44,7 +44,7 @@ def test_every_field_must_be_there(name):
         ("seed", "one"),
         ("seed", -1),
         ("seed", True),
-        ("kimg", None),
+        ("heads", None),
         ("kimg", "12"),
         ("kimg", float("nan")),
         ("kimg", 0),

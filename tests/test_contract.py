@@ -1,7 +1,9 @@
 """What every model in MODELS must do, whatever it is."""
 
 import dataclasses
+import itertools
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,18 +13,19 @@ from limner.errors import LimnerError
 from limner.latents import NO_LABELS, Labels
 from limner.models import MODELS, Encodes, Model, Phase, find_model
 from limner.models.vae import Encoder
+from limner.training.config import TrainConfig, config_from_json, config_to_json
 from limner.types import Batch, Draws
+from tiny import GROWN, tiny_config
 
 NAMES = list(MODELS)
 LABELS = Labels(("Male", "Smiling", "Bald"), np.array([[1, 0, 1], [0, 1, 0], [0, 0, 0]], dtype=bool))
-SMALL = {"width": 8, "latent_dim": 6}
 
 
 def small(name: str, resolution: int = 16, labels: Labels = NO_LABELS) -> Model:
-    kind = MODELS[name].Config
-    fields = {field.name for field in dataclasses.fields(kind)}
     torch.manual_seed(0)
-    return MODELS[name](kind(**{key: value for key, value in SMALL.items() if key in fields}), resolution, labels)
+    model = MODELS[name](tiny_config(name, width=8), resolution, labels)
+    model.set_images_seen(GROWN)
+    return model
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -39,7 +42,7 @@ def test_generates_pictures_in_range(name, labels):
         assert images.max() <= 1
         assert images.std() > 0
         assert not torch.equal(images[0], images[1])
-        assert model.stage(0).resolution == resolution
+        assert model.stage(GROWN).resolution == resolution
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -110,6 +113,42 @@ def test_phases_are_named_and_train_parts_of_the_model(name):
     trained = {id(parameter) for phase in phases for module in phase.trains for parameter in module.parameters()}
     assert trained == own, "every parameter is trained by some phase, and no phase trains a stranger"
     assert all(phase.steps >= 1 for phase in phases)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_trained_is_a_pure_function_of_the_images_seen(name):
+    model = small(name)
+    milestones = model.milestones()
+    assert milestones[0] == 0
+    assert list(milestones) == sorted(set(milestones))
+    stages = [model.stage(images) for images in (*milestones, GROWN)]
+    for images, stage in zip(milestones, stages, strict=False):
+        model.set_images_seen(GROWN)
+        assert model.stage(images) == stage
+    assert [stage.resolution for stage in stages] == sorted(stage.resolution for stage in stages)
+    for before, after in itertools.pairwise(milestones):
+        assert model.stage(after - 1).resolution == model.stage(before).resolution, "nothing grows between two"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pictures_have_the_full_side_at_every_stage(name):
+    model = small(name).eval()
+    latents = model.latents.sample(2, torch.Generator().manual_seed(1))
+    own = {id(parameter) for parameter in model.parameters()}
+    for images in model.milestones():
+        model.set_images_seen(images)
+        assert model.generate(latents).shape == (2, 3, 16, 16)
+        assert {id(parameter) for module in model.idle() for parameter in module.parameters()} < own
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_presets_are_settings_of_the_model_and_of_a_run(name):
+    for key, preset in MODELS[name].presets.items():
+        assert re.fullmatch(r"[a-z0-9-]+", key)
+        assert preset.summary
+        config = TrainConfig(model=MODELS[name].Config(**preset.model), **preset.run)
+        config.check()
+        assert config_from_json(config_to_json(name, config), Path("config.json")) == (MODELS[name], config)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 
 from limner.errors import LimnerError
-from limner.models.base import Encodes, Model, Phase, Stage
+from limner.models.base import Encodes, Model, Phase, Preset, Stage
 from limner.models.began import BEGAN
 from limner.models.dcgan import DCGAN
 from limner.models.infogan import InfoGAN
 from limner.models.lsgan import LSGAN
+from limner.models.progan import ProGAN
 from limner.models.vae import VAE
 from limner.models.vae_gan import VAEGAN
 from limner.models.wgan import WGAN
@@ -26,6 +27,7 @@ MODELS: dict[str, type[Model]] = {
         BEGAN,
         VAE,
         VAEGAN,
+        ProGAN,
     )
 }
 
@@ -39,4 +41,4 @@ def find_model(name: str) -> type[Model]:
     raise LimnerError(f"model {name!r} is not known; {hint}there are: {', '.join(MODELS)} (see `limner models`)")
 
 
-__all__ = ["MODELS", "Encodes", "Model", "Phase", "Stage", "find_model"]
+__all__ = ["MODELS", "Encodes", "Model", "Phase", "Preset", "Stage", "find_model"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import nn
@@ -51,6 +51,20 @@ class Stage:
     """pixels"""
     batch_size: int | None = None
     """None: the run's own"""
+    era: int = 0
+    """where this changes, the optimizers forget what they have gathered"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """Settings that go together and have a name: `limner train MODEL --preset NAME`."""
+
+    summary: str
+    """one line: whose they are, what they are for"""
+    model: Mapping[str, Any] = field(default_factory=dict)
+    """fields of the model's settings"""
+    run: Mapping[str, Any] = field(default_factory=dict)
+    """fields of the run's settings"""
 
 
 class Model(nn.Module, ABC):
@@ -66,6 +80,11 @@ class Model(nn.Module, ABC):
     """the paper's"""
     resolutions: ClassVar[tuple[int, ...]] = (16, 32, 64, 128, 256)
     """sides it can generate, pixels"""
+    presets: ClassVar[Mapping[str, Preset]] = {}
+    """by the names they have on the command line"""
+    rows_together: int = 1
+    """a loss looks at so many neighbouring rows of a batch together, so a batch may only be divided between them; 0: at
+    all rows, so it may not be divided"""
 
     latents: LatentSpace
     resolution: int
@@ -86,6 +105,11 @@ class Model(nn.Module, ABC):
         """Whether a model with these settings makes anything of the dataset's attributes."""
         return True
 
+    @classmethod
+    def with_batch_size(cls, config: Any, batch_size: int) -> Any:
+        """Settings for batches of that size at every stage; the same ones where the run's own size is taken anyway."""
+        return config
+
     @abstractmethod
     def phases(self) -> tuple[Phase, ...]:
         """The updates of one iteration, in order. Called once per trainer."""
@@ -98,8 +122,20 @@ class Model(nn.Module, ABC):
         """What to train on after `images_seen` images: a pure function of them."""
         return Stage(self.resolution)
 
+    def milestones(self) -> tuple[int, ...]:
+        """Images seen at which what is trained changes, from 0 on: where a level begins to fade in, or stands alone."""
+        return (0,)
+
+    def images_needed(self) -> int | None:
+        """Images that the model's own schedule takes; None where it has none."""
+        return None
+
     def set_images_seen(self, images_seen: int) -> None:
         """Told before every iteration and after loading; a model that grows or fades keeps what it needs."""
+
+    def idle(self) -> tuple[nn.Module, ...]:
+        """Modules without a part at the stage last told: they get no gradient, and no step of their optimizer."""
+        return ()
 
 
 @runtime_checkable

@@ -24,7 +24,7 @@ from torch import nn
 
 from limner.latents import NO_LABELS, AttributeRows, Gaussian, Labels, LatentSpace
 from limner.layers.batch_norm import BatchNorm
-from limner.layers.convolution import input_gradients_only
+from limner.layers.input_gradient import input_gradient, squared_norms
 from limner.models.base import Model, Phase
 from limner.models.dcgan import Discriminator, Generator
 from limner.optim import Adam
@@ -104,11 +104,8 @@ def gradient_penalty(critic: Callable[[Images], Logits], points: Images) -> Scal
 
     The norm is one image's, over all its pixels and colours; rows must not influence each other inside the critic.
     """
-    points = points.detach().requires_grad_(True)
-    with input_gradients_only():
-        (slopes,) = torch.autograd.grad(critic(points).sum(), points, create_graph=True)
     # The square root's own derivative is infinite at 0, where a dead critic would turn into NaN.
-    norms = slopes.flatten(1).square().sum(dim=1).clamp_min(1e-24).sqrt()
+    norms = squared_norms(input_gradient(critic, points)).clamp_min(1e-24).sqrt()
     return (norms - 1).square().mean()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import difflib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,9 +47,9 @@ class TrainFlags(Generic[M]):
 def train(words: Sequence[str]) -> int:
     """`limner train [MODEL] [flags]`."""
     if words and not words[0].startswith("-"):
-        model_class, words = find_model(words[0]), words[1:]
-        default: TrainConfig[Any] = TrainConfig(model=model_class.Config())
-        prog, description = f"limner train {model_class.name}", model_class.summary
+        model_class = find_model(words[0])
+        default, words = default_settings(model_class, words[1:])
+        prog, description = f"limner train {model_class.name}", _described(model_class)
     else:
         model_class, default = QUICK_START
         prog = "limner train"
@@ -61,6 +63,37 @@ def train(words: Sequence[str]) -> int:
     folder = run.train(model_class, chosen.config, chosen.out)
     _tell(folder)
     return 0
+
+
+def default_settings(model_class: type[Model], words: Sequence[str]) -> tuple[TrainConfig[Any], list[str]]:
+    """What a model is trained with unless the other words, which come back too, say otherwise: see `--preset`."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--preset")
+    try:
+        found, rest = parser.parse_known_args(list(words))
+    except argparse.ArgumentError:
+        raise LimnerError(f"--preset needs a name; {_presets(model_class)}") from None
+    if found.preset is None:
+        return TrainConfig(model=model_class.Config()), rest
+    if found.preset not in model_class.presets:
+        near = difflib.get_close_matches(found.preset, model_class.presets, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise LimnerError(f"--preset {found.preset!r}: {hint}{_presets(model_class)}")
+    preset = model_class.presets[found.preset]
+    return TrainConfig(model=model_class.Config(**preset.model), **preset.run), rest
+
+
+def _presets(model_class: type[Model]) -> str:
+    if not model_class.presets:
+        return f"{model_class.name} has none; leave --preset out"
+    return f"{model_class.name} has: {', '.join(model_class.presets)}"
+
+
+def _described(model_class: type[Model]) -> str:
+    if not model_class.presets:
+        return model_class.summary
+    lines = [f"  {name}: {preset.summary}" for name, preset in model_class.presets.items()]
+    return "\n".join([model_class.summary, "", "--preset NAME takes the settings called so for defaults:", *lines])
 
 
 def resume(words: Sequence[str]) -> int:

@@ -18,6 +18,8 @@ from limner.models import Model, find_model
 
 M = TypeVar("M")
 
+DEFAULT_KIMG = 1000.0
+"""length of a run of a model that has no schedule of its own"""
 SAFE_FIELDS = frozenset(
     (
         "data",
@@ -52,10 +54,10 @@ class TrainConfig(Generic[M]):
     where the model takes any"""
     seed: int = 0
     """of everything random"""
-    kimg: float = 1000.0
-    """thousands of images to show in all"""
+    kimg: float | None = None
+    """thousands of images to show in all; by default what the model's own schedule takes, 1000 where it has none"""
     batch_size: int | None = None
-    """images per update over all processes; by default the paper's"""
+    """images per update over all processes; by default the paper's, by resolution where a model grows"""
     micro_batch: int | None = None
     """images per forward and backward pass: less memory, same result"""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -96,7 +98,8 @@ class TrainConfig(Generic[M]):
     def check(self) -> None:
         """Refuse values that make no sense, by name. (Not `__post_init__`: a parser would swallow the line.)"""
         for name in ("kimg", "tick_kimg", "sample_kimg", "checkpoint_kimg", "metrics_kimg"):
-            _require(self, name, 0 < getattr(self, name) < math.inf, "a number above 0")
+            value = getattr(self, name)
+            _require(self, name, value is None or 0 < value < math.inf, "a number above 0")
         for name in ("ema_half_life_kimg", "ema_rampup", "warmup_kimg", "decay_start_kimg"):
             value = getattr(self, name)
             _require(self, name, value is None or 0 <= value < math.inf, "a number not below 0")
@@ -112,26 +115,29 @@ class TrainConfig(Generic[M]):
         for field in dataclasses.fields(typing.cast(Any, self.model)):
             value = getattr(self.model, field.name)
             _require(self.model, field.name, not isinstance(value, float) or math.isfinite(value), "a finite number")
-        ends = self.kimg * 1000
-        if self.decay != "none" and self.decay_start_images >= ends:
+        if self.kimg is not None and self.decay != "none" and self.decay_start_images >= self.kimg * 1000:
             raise LimnerError(
                 f"decay_start_kimg is {self.decay_start_kimg}; it must come before the end at {self.kimg:g}"
             )
 
     @property
     def images(self) -> int:
-        """Images to show in all."""
-        return round(self.kimg * 1000)
+        """Images to show in all, once that is settled."""
+        return round(1000 * self._settled_kimg)
+
+    @property
+    def _settled_kimg(self) -> float:
+        return DEFAULT_KIMG if self.kimg is None else self.kimg
 
     @property
     def decay_start_images(self) -> float:
         """Where the learning rate begins to fall."""
-        return 1000 * (self.kimg / 2 if self.decay_start_kimg is None else self.decay_start_kimg)
+        return 1000 * (self._settled_kimg / 2 if self.decay_start_kimg is None else self.decay_start_kimg)
 
     def learning_rate_factor(self, images_seen: int) -> float:
         """What every learning rate is multiplied by: a pure function of the images seen."""
         factor = min(1.0, images_seen / (self.warmup_kimg * 1000)) if self.warmup_kimg > 0 else 1.0
-        start, end = self.decay_start_images, self.kimg * 1000
+        start, end = self.decay_start_images, self._settled_kimg * 1000
         if self.decay == "none" or images_seen <= start:
             return factor
         way = min(1.0, (images_seen - start) / (end - start))

@@ -16,13 +16,13 @@ import torch
 from limner import __version__
 from limner.checkpoint import DISK, Checkpoint, newest_checkpoint, remove_leftovers
 from limner.data.dataset import Dataset, open_dataset
-from limner.data.loader import Loader
+from limner.data.loader import Loader, choose_labels
 from limner.errors import CheckpointError, LimnerError, ResourceError
 from limner.explore.pictures import write_whole
 from limner.heads import default_heads
 from limner.metrics.choosing import check_class
 from limner.models import Model
-from limner.training.config import TrainConfig, config_to_json, refuse_changes
+from limner.training.config import DEFAULT_KIMG, TrainConfig, config_to_json, refuse_changes
 from limner.training.distributed import World, join_world
 from limner.training.lock import RunLock
 from limner.training.log import RunLog, read_log
@@ -140,12 +140,20 @@ def _settle(model_class: type[Model], config: TrainConfig[Any], dataset: Dataset
     precision = config.precision
     if precision == "auto":
         precision = "bf16" if _fast_bf16(world.device) else "fp32"
+    if config.batch_size is not None:
+        config = dataclasses.replace(config, model=model_class.with_batch_size(config.model, config.batch_size))
+    attributes = _settle_attributes(model_class, config, dataset)
+    labels = choose_labels(dataset, chosen_attributes(attributes, dataset), dataset.indices("train"))
+    with torch.device("meta"):  # its schedule, without its weights
+        model = model_class(config.model, resolution, labels)
+    needed = model.images_needed()
     return dataclasses.replace(
         config,
         resolution=resolution,
-        attributes=_settle_attributes(model_class, config, dataset),
+        attributes=attributes,
         precision=precision,
-        batch_size=config.batch_size or model_class.batch_size,
+        batch_size=config.batch_size or model.stage(0).batch_size or model.batch_size,
+        kimg=config.kimg or (DEFAULT_KIMG if needed is None else needed / 1000),
         data=None if config.data is None else config.data.resolve(),
     )
 

@@ -84,21 +84,24 @@ class Trainer:
         self.images_seen += images
         self.average.update(self.model, self.images_seen, images)
         self.average.model.set_images_seen(self.images_seen)
+        if self.model.stage(self.images_seen).era != stage.era:  # here, so that what is saved has forgotten already
+            for optimizer in self.optimizers.values():
+                optimizer.state.clear()
         return logs
 
     def update(self, phase: Phase, start: int, batch_size: int, resolution: int) -> dict[str, Tensor]:
         """One step of one phase on images start … start + batch_size - 1 of the run."""
-        self._hold_fixed_all_but(phase)
+        parameters = self.active(phase)
+        self._hold_fixed_all_but(parameters)
         optimizer = self.optimizers[phase.name]
         optimizer.zero_grad(set_to_none=True)
         logs = self._backward(phase, start, batch_size, resolution)
-        parameters = self.trained[phase.name]
         for parameter in parameters.values():
             if parameter.grad is None:  # every process must average the same tensors
                 parameter.grad = torch.zeros_like(parameter)
         gradients = [p.grad for p in parameters.values() if p.grad is not None]
         self.world.average_([*gradients, *logs.values()])
-        self._refuse_not_finite(phase, logs, gradients, start)
+        self._refuse_not_finite(phase, logs, dict(zip(parameters, gradients, strict=True)), start)
         optimizer.step()
         phase.after_step(logs)
         return {f"{phase.name}/{name}": value for name, value in logs.items()}
@@ -130,35 +133,35 @@ class Trainer:
         draws = Draws(rng, batch_size, low, high, images.device, images.dtype)
         return Batch(images, latents, draws, attributes)
 
-    def _hold_fixed_all_but(self, phase: Phase) -> None:
-        trained = set(map(id, self.trained[phase.name].values()))
+    def active(self, phase: Phase) -> dict[str, nn.Parameter]:
+        """The phase's parameters that have a part at the present stage; the others' optimizer does not count the step.
+
+        So a layer that begins to train late begins as all did at first, with Adam's moments unbiased.
+        """
+        idle = {id(parameter) for module in self.model.idle() for parameter in module.parameters()}
+        return {name: p for name, p in self.trained[phase.name].items() if id(p) not in idle}
+
+    def _hold_fixed_all_but(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        trained = set(map(id, parameters.values()))
         for parameter in self.model.parameters():
             parameter.requires_grad_(id(parameter) in trained)
 
-    def _refuse_not_finite(self, phase: Phase, logs: Mapping[str, Tensor], gradients: list[Tensor], start: int) -> None:
-        norm = nn.utils.get_total_norm(gradients)
+    def _refuse_not_finite(
+        self, phase: Phase, logs: Mapping[str, Tensor], gradients: Mapping[str, Tensor], start: int
+    ) -> None:
+        norm = nn.utils.get_total_norm(gradients.values())
         if math.isfinite(float(norm + logs["loss"])):
             return
-        named = zip(self.trained[phase.name], gradients, strict=True)
-        bad = next((name for name, gradient in named if not bool(gradient.isfinite().all())), None)
+        bad = next((name for name, gradient in gradients.items() if not bool(gradient.isfinite().all())), None)
         where = f"the gradient of {bad}" if bad else "the loss"
         raise NotFiniteError(
             f"{phase.name}: {where} is not finite at {start} images seen (loss {float(logs['loss']):g})"
         )
 
     def _refuse_impossible_batches(self) -> None:
-        batch_size, size, micro = self.recipe.batch_size, self.world.size, self.recipe.micro_batch
-        if batch_size < 1 or batch_size % size:
-            raise LimnerError(f"batch size {batch_size} cannot be shared by {size} processes; use a multiple of {size}")
-        if micro is None or micro >= batch_size // size:
-            return
-        if micro < 1:
-            raise LimnerError(f"micro-batch {micro}: it is a number of images; use 1 or more")
-        if any(isinstance(module, BatchNorm) for module in self.model.modules()):
-            raise LimnerError(
-                f"micro-batch {micro}: {self.model.name} normalizes over the whole batch, so parts of it would train "
-                f"another model; lower --batch-size instead, or choose another normalization where the model has one"
-            )
+        stages = [self.model.stage(images) for images in self.model.milestones()]
+        for batch_size in dict.fromkeys(stage.batch_size or self.recipe.batch_size for stage in stages):
+            refuse_batch(self.model, batch_size, self.recipe.micro_batch, self.world.size)
 
     # --- state ----------------------------------------------------------------------------------------------------
 
@@ -206,6 +209,31 @@ class Trainer:
             if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
                 return name.removeprefix("model.")
         return None
+
+
+def refuse_batch(model: Model, batch_size: int, micro_batch: int | None, processes: int) -> None:
+    """Raise LimnerError where a batch of that many images cannot be divided so without training another model."""
+    if batch_size < 1 or batch_size % processes:
+        raise LimnerError(
+            f"batch size {batch_size} cannot be shared by {processes} processes; use a multiple of {processes}"
+        )
+    own, together = batch_size // processes, model.rows_together
+    if micro_batch is not None and micro_batch < 1:
+        raise LimnerError(f"micro-batch {micro_batch}: it is a number of images; use 1 or more")
+    parts = micro_batch is not None and micro_batch < own
+    if parts and any(isinstance(module, BatchNorm) for module in model.modules()):
+        raise LimnerError(
+            f"micro-batch {micro_batch}: {model.name} normalizes over the whole batch, so parts of it would train "
+            f"another model; lower --batch-size instead, or choose another normalization where the model has one"
+        )
+    size = micro_batch if parts and micro_batch is not None else own
+    if size < batch_size and (together == 0 or size % together):
+        what = f"micro-batch {micro_batch}" if parts else f"batch size {batch_size} over {processes} processes"
+        wanted = f"a multiple of {together} for each" if together else "all of them in one part"
+        raise LimnerError(
+            f"{what}: {model.name} compares {together or 'all'} images of a batch with each other, so other parts of "
+            f"it would train another model; use {wanted}"
+        )
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], prefix: str) -> None:
