@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import tyro
 from rich.console import Console
@@ -14,9 +14,9 @@ from rich.table import Table
 from limner.data import layout
 from limner.data.crops import Crop
 from limner.data.dataset import Dataset, open_dataset
-from limner.data.decoding import Recipe, Square, squares
+from limner.data.decoding import Square, Work, squares
 from limner.data.faults import FAULTS, NOTES, printable
-from limner.data.prepare import Tally, open_source
+from limner.data.prepare import Tally, open_source, work_on
 from limner.errors import DataError
 
 _LISTED = 10
@@ -25,7 +25,7 @@ _LISTED = 10
 def check(
     source: Annotated[Path, tyro.conf.Positional],
     *,
-    resolution: int = 64,
+    resolution: int | None = None,
     crop: Crop | None = None,
     dataset: Path | None = None,
     workers: int | None = None,
@@ -35,9 +35,10 @@ def check(
     Ends with exit code 3 if anything is wrong.
 
     Args:
-        source: a folder or zip of photos, CelebA as downloaded, or a dataset.
-        resolution: side of the images wanted, pixels; far smaller photos are at fault.
-        crop: what would be taken of each picture; "center" unless it is CelebA, then "celeba-pggan".
+        source: a folder or zip of photos, CelebA as downloaded, TFRecords of the PGGAN kind, or a dataset.
+        resolution: side of the images wanted, pixels; far smaller photos are at fault. 64 when left out, or that of
+            `dataset`; of TFRecords the largest there is.
+        crop: what would be taken of each picture; "center" unless it is CelebA, then "celeba-pggan"; not for TFRecords.
         dataset: a dataset made from this source: also report files changed, gone or new since.
         workers: processes; one per core when left out.
     """
@@ -47,10 +48,11 @@ def check(
         return
     made = None if dataset is None else open_dataset(dataset)
     opened = open_source(source)
-    recipe = Recipe(opened.photos, cast("Crop", crop or opened.crop), resolution, "box")
     for line in opened.notes:
         print(line)
-    tally = _try_all(recipe, workers)
+    if made is not None and resolution is None:
+        resolution = made.resolutions[-1]
+    tally = _try_all(work_on(opened, resolution, crop, None), workers)
     _print_summary(tally)
     if tally.skipped:
         raise DataError(
@@ -61,9 +63,9 @@ def check(
         _compare(made, tally.files)
 
 
-def _try_all(recipe: Recipe, workers: int | None) -> Tally:
+def _try_all(work: Work, workers: int | None) -> Tally:
     tally = Tally()
-    with closing(squares(recipe, workers)) as done:
+    with closing(squares(work, workers)) as done:
         for square in (s for some in done for s in some):
             _count(tally, square)
     return tally

@@ -1,4 +1,4 @@
-"""Photos to squares of pixels, in several processes, in the order of their names."""
+"""Images of a source to squares of pixels, in several processes, in order."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from rich.console import Console
@@ -32,6 +33,30 @@ _LARGEST_CHUNK = 16
 _QUIET_SECONDS = 10
 
 
+@runtime_checkable
+class Work(Protocol):
+    """What is done to each image of a source, in any process."""
+
+    @property
+    def path(self) -> Path:
+        """Of the source."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """Images of the source."""
+        ...
+
+    @property
+    def resolution(self) -> int:
+        """Side of the squares that are wanted, pixels."""
+        ...
+
+    def make(self, rows: range) -> list[Square]:
+        """These images; bad ones are returned, not raised."""
+        ...
+
+
 @dataclass(frozen=True)
 class Recipe:
     """What is done to each photo."""
@@ -41,16 +66,31 @@ class Recipe:
     resolution: int
     resize: Resize
 
+    @property
+    def path(self) -> Path:
+        return self.photos.path
+
+    @property
+    def count(self) -> int:
+        return len(self.photos.names)
+
+    def make(self, rows: range) -> list[Square]:
+        return [make_square(self, self.photos.names[row]) for row in rows]
+
 
 class Square(NamedTuple):
-    """One photo, done. `pixels` (R, R, 3) uint8 or None where `fault` says why not."""
+    """One image, done. `pixels` (R, R, 3) uint8 or None where `fault` says why not."""
 
     name: str
     sha256: str
-    """of the file; "" where it could not be read"""
+    """of the file, or of a record's pixels; "" where it could not be read"""
     pixels: np.ndarray | None
     fault: PictureError | None
     notes: tuple[str, ...]
+    lower: Mapping[int, np.ndarray] | None = None
+    """(r, r, 3) uint8 of each lower level that came with the image; the others are made from the one above"""
+    split_key: str = ""
+    """hex SHA-256 that decides the image's split, where that is not `sha256`"""
 
 
 def make_square(recipe: Recipe, name: str) -> Square:
@@ -68,57 +108,56 @@ def make_square(recipe: Recipe, name: str) -> Square:
     return Square(name, digest, pixels, None, (*notes, "upscaled") if enlarged else notes)
 
 
-def squares(recipe: Recipe, workers: int | None = None) -> Generator[list[Square], None, None]:
-    """All photos of a recipe, in the order of their names, some at a time; shows progress on stderr.
+def squares(work: Work, workers: int | None = None) -> Generator[list[Square], None, None]:
+    """All images of a source, in order, some at a time; shows progress on stderr.
 
     Args:
-        recipe: what to do.
+        work: what to do.
         workers: processes; None for one per core, 1 for none but this one.
 
     Raises:
         ResourceError: a process died, most often for want of memory.
     """
-    names = recipe.photos.names
-    size = max(1, min(_LARGEST_CHUNK, _CHUNK_BYTES // (3 * recipe.resolution**2)))
-    chunks = [names[k : k + size] for k in range(0, len(names), size)]
+    size = max(1, min(_LARGEST_CHUNK, _CHUNK_BYTES // (3 * work.resolution**2)))
+    chunks = [range(work.count)[k : k + size] for k in range(0, work.count, size)]
     workers = min(workers or _cores(), len(chunks))
-    done = _in_this_process(recipe, chunks) if workers == 1 else _in_processes(recipe, chunks, workers)
-    return _shown(done, len(names), f"Decoding {recipe.photos.path.name}")
+    done = _in_this_process(work, chunks) if workers == 1 else _in_processes(work, chunks, workers)
+    return _shown(done, work.count, f"Decoding {work.path.name}")
 
 
-def _in_this_process(recipe: Recipe, chunks: list[tuple[str, ...]]) -> Generator[list[Square], None, None]:
+def _in_this_process(work: Work, chunks: list[range]) -> Generator[list[Square], None, None]:
     for chunk in chunks:
-        yield [make_square(recipe, name) for name in chunk]
+        yield work.make(chunk)
 
 
-def _in_processes(recipe: Recipe, chunks: list[tuple[str, ...]], workers: int) -> Generator[list[Square], None, None]:
+def _in_processes(work: Work, chunks: list[range], workers: int) -> Generator[list[Square], None, None]:
     # fork: nothing here holds a lock or uses torch, and a script without a `__main__` guard still works.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    arguments = (recipe, os.getpid())
+    arguments = (work, os.getpid())
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=arguments)
     waiting: deque[Future[list[Square]]] = deque()
     try:
         for chunk in chunks:
-            waiting.append(pool.submit(_work, chunk))
+            waiting.append(pool.submit(_make, chunk))
             if len(waiting) > 2 * workers:  # enough to keep all busy, few enough to fit in memory
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     except BrokenProcessPool as error:
         raise ResourceError(
-            f"{recipe.photos.path}: a decoding process died, most often for want of memory; use fewer --workers"
+            f"{work.path}: a decoding process died, most often for want of memory; use fewer --workers"
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-_recipe: Recipe | None = None
+_work: Work | None = None
 """what this worker process does"""
 
 
-def _start_worker(recipe: Recipe, parent: int) -> None:
-    global _recipe
-    _recipe = recipe
+def _start_worker(work: Work, parent: int) -> None:
+    global _work
+    _work = work
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent ends the workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
@@ -131,9 +170,9 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _work(names: tuple[str, ...]) -> list[Square]:
-    assert _recipe is not None  # set by the initializer
-    return [make_square(_recipe, name) for name in names]
+def _make(rows: range) -> list[Square]:
+    assert _work is not None  # set by the initializer
+    return _work.make(rows)
 
 
 def _shown(done: Generator[list[Square], None, None], total: int, what: str) -> Generator[list[Square], None, None]:

@@ -16,8 +16,11 @@ FAULTS = {
     "too-small": "remove it, or choose a lower resolution",
     "wrong-size": "use the original files, or another crop",
     "unreadable": "check that the file is still there and may be read",
+    "bad-record": "export the records again",
+    "other-picture": "remove the smaller one's file, and its level is made from the one above",
 }
-"""Name of each fault, and its remedy. The first eight are of the file; the others of what it is wanted for."""
+"""Name of each fault, and its remedy. The first eight are of the file; the others of what it is wanted for, or of
+TFRecords."""
 
 NOTES = {
     "rotated": "turned upright by its EXIF orientation",
@@ -33,6 +36,7 @@ NOTES = {
     "bad-metadata": "EXIF or tags unreadable, ignored",
     "wrong-extension": "named as another format than it is",
     "upscaled": "smaller than the resolution, enlarged",
+    "other-means": "a stored level is not the mean of the one above, kept as stored",
 }
 """What was done to a picture that is not at fault, worth counting."""
 

@@ -1,4 +1,4 @@
-"""`limner data prepare`: photos → a dataset on disk."""
+"""`limner data prepare`: photos or TFRecords → a dataset on disk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from limner.data.decoding import Recipe, Square, squares
 from limner.data.faults import NOTES, PictureError, printable
 from limner.data.folder import open_folder, open_zip
 from limner.data.partial import stopped_by_sigterm
+from limner.data.record_levels import RecordLevels, Records
 from limner.data.sources import Photos, Source
+from limner.data.tfrecords import open_tfrecords
 from limner.data.writer import DatasetWriter
 from limner.errors import DataError, LimnerError
 
@@ -32,26 +34,29 @@ def prepare(
     source: Annotated[Path, tyro.conf.Positional],
     dest: Annotated[Path, tyro.conf.Positional],
     *,
-    resolution: int = 64,
+    resolution: int | None = None,
     crop: Crop | None = None,
-    resize: Resize = "lanczos",
+    resize: Resize | None = None,
     bad_files: Literal["error", "skip"] = "error",
     valid_fraction: float = 0.0,
     test_fraction: float = 0.1,
     workers: int | None = None,
     name: str | None = None,
 ) -> Dataset:
-    """Make a dataset from photos: a folder (nested as it likes), a zip, or CelebA as downloaded.
+    """Make a dataset from photos (a folder, nested as it likes, a zip, or CelebA as downloaded) or from TFRecords.
 
     Args:
-        source: the folder or zip; for CelebA the folder that holds img_align_celeba and list_attr_celeba.txt.
+        source: the folder or zip; for CelebA the folder that holds img_align_celeba and list_attr_celeba.txt; for
+            TFRecords of the PGGAN kind the folder that holds NAME-rRR.tfrecords, or one of those files.
         dest: where the dataset shall be; must not exist.
-        resolution: side of the largest images, pixels: a power of two from 4 to 1024.
-        crop: what is taken of each picture; "center" unless it is CelebA, then "celeba-pggan".
-        resize: the filter that makes it smaller.
+        resolution: side of the largest images, pixels: a power of two from 4 to 1024; 64 when left out, of TFRecords
+            the largest there is.
+        crop: what is taken of each picture; "center" unless it is CelebA, then "celeba-pggan"; not for TFRecords.
+        resize: the filter that makes it smaller; "lanczos" when left out; not for TFRecords, whose levels are kept.
         bad_files: stop at the first file that cannot be used, or leave out up to one in a thousand.
         valid_fraction: part of the images to hold back for choosing between models; not for CelebA, which has its own.
-        test_fraction: part to hold back for the final figures; which images is decided by the SHA-256 of each file.
+        test_fraction: part to hold back for the final figures; which images is decided by the SHA-256 of each file,
+            or of each record's smallest level.
         workers: processes; one per core when left out.
         name: of the dataset; that of the source when left out.
     """
@@ -59,21 +64,24 @@ def prepare(
         raise LimnerError(f"fractions {valid_fraction} and {test_fraction}: each from 0, together below 1")
     opened = open_source(source)
     _say_what(opened)
-    recipe = Recipe(opened.photos, cast("Crop", crop or opened.crop), resolution, resize)
+    work = work_on(opened, resolution, crop, resize)
     description: dict[str, object] = {"kind": opened.kind, "name": source.resolve().name, "licence": opened.licence}
+    if isinstance(work, RecordLevels):
+        description.update(name=work.records.name, levels={"stored": work.stored(), "made": work.made()})
     writer = DatasetWriter(
         dest,
-        name=name or source.resolve().name,
-        count=len(opened.photos.names),
-        resolution=resolution,
-        crop=recipe.crop,
-        resize=f"pillow-{resize}",
+        name=name or str(description["name"]),
+        count=work.count,
+        resolution=work.resolution,
+        crop=crop or opened.crop,
+        resize=f"pillow-{resize or 'lanczos'}" if isinstance(work, Recipe) else "as-stored",
         source=description,
         attribute_names=opened.attribute_names if opened.attributes else (),
+        pyramid=layout.PYRAMID if isinstance(work, Recipe) else work.describe(),
     )
-    with stopped_by_sigterm(dest), writer, closing(squares(recipe, workers)) as done:
-        tally = _write(writer, done, bad_files, len(opened.photos.names))
-        splits, rule = _splits(opened, tally.files, valid_fraction, test_fraction)
+    with stopped_by_sigterm(dest), writer, closing(squares(work, workers)) as done:
+        tally = _write(writer, done, bad_files, work.count)
+        splits, rule = _splits(opened, tally, valid_fraction, test_fraction)
         description.update(tally.describe(), split=rule)
         attributes = np.stack([opened.attributes[file] for file, _ in tally.files]) if opened.attributes else None
         dataset = writer.finish(attributes=attributes, splits=splits, source_files=tally.files, count=len(tally.files))
@@ -82,7 +90,7 @@ def prepare(
 
 
 def open_source(source: Path) -> Source:
-    """What `source` is, from its looks: CelebA, a folder or a zip.
+    """What `source` is, from its looks: CelebA, TFRecords, a folder or a zip.
 
     Raises:
         DataError: nothing to make a dataset of.
@@ -94,8 +102,28 @@ def open_source(source: Path) -> Source:
     celeba = open_celeba(source)
     if celeba is not None:
         return celeba
+    records = open_tfrecords(source)
+    if records is not None:
+        return records
     photos: Photos = open_folder(source) if source.is_dir() else open_zip(source)
     return Source("folder" if source.is_dir() else "zip", photos, "center")
+
+
+def work_on(source: Source, resolution: int | None, crop: Crop | None, resize: Resize | None) -> Recipe | RecordLevels:
+    """What is to be done to each image of a source; None is what fits the source.
+
+    Raises:
+        LimnerError: a crop or filter for TFRecords, which are squares of every size already, or larger than they are.
+    """
+    if not isinstance(source.photos, Records):
+        photos, resolution = cast("Photos", source.photos), 64 if resolution is None else resolution
+        return Recipe(photos, cast("Crop", crop or source.crop), resolution, resize or "lanczos")
+    if crop or resize:
+        name, value = ("crop", crop) if crop else ("resize", resize)
+        raise LimnerError(f"--{name} {value}: TFRecords are squares of every size already; leave it out")
+    work = RecordLevels(source.photos, max(source.photos.files) if resolution is None else resolution)
+    print(f"  levels: {work.describe()}")
+    return work
 
 
 @dataclass
@@ -104,6 +132,8 @@ class Tally:
 
     files: list[tuple[str, str]] = field(default_factory=list)
     """(name, SHA-256) of each row"""
+    split_keys: list[str] = field(default_factory=list)
+    """the SHA-256 that decides the split of each row"""
     skipped: list[PictureError] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
 
@@ -133,8 +163,10 @@ def _write(writer: DatasetWriter, done: Iterable[list[Square]], bad_files: str, 
                 _skip_or_stop(tally, square.fault, bad_files, most, total)
         kept = [s for s in some if s.pixels is not None]
         if kept:
-            writer.write(len(tally.files), np.stack([cast("np.ndarray", s.pixels) for s in kept]))
+            lower = {r: np.stack([s.lower[r] for s in kept if s.lower]) for r in kept[0].lower or ()}
+            writer.write(len(tally.files), np.stack([cast("np.ndarray", s.pixels) for s in kept]), lower)
         tally.files += [(s.name, s.sha256) for s in kept]
+        tally.split_keys += [s.split_key or s.sha256 for s in kept]
         tally.notes.update(note for s in kept for note in s.notes)
     if not tally.files:
         raise DataError(f"{writer.folder}: no picture could be used ({tally.skipped[0]})")
@@ -153,15 +185,16 @@ def _skip_or_stop(tally: Tally, fault: PictureError, bad_files: str, most: int, 
         )
 
 
-def _splits(source: Source, files: list[tuple[str, str]], valid: float, test: float) -> tuple[np.ndarray, str]:
+def _splits(source: Source, tally: Tally, valid: float, test: float) -> tuple[np.ndarray, str]:
     """The split of each row, and the rule's name."""
     if source.splits is not None:
-        splits, rule = np.array([source.splits[name] for name, _ in files]), "official"
+        splits, rule = np.array([source.splits[name] for name, _ in tally.files]), "official"
     else:
         # By the file's own hash: independent of order, of names and of what else is there; copies stay together.
-        at = np.array([int(digest[:8], 16) / 2**32 for _, digest in files])
+        at = np.array([int(digest[:8], 16) / 2**32 for digest in tally.split_keys])
         splits = np.where(at < test, 2, np.where(at < test + valid, 1, 0))
-        rule = f"sha256, valid {valid:g}, test {test:g}"
+        what = "sha256 of the smallest level" if isinstance(source.photos, Records) else "sha256"
+        rule = f"{what}, valid {valid:g}, test {test:g}"
     if not (splits == 0).any():
         raise DataError(f"{source.photos.path}: no image is in the train split; name more photos or smaller fractions")
     return splits, rule

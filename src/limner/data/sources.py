@@ -1,4 +1,4 @@
-"""Where photos come from: a sorted list of names, and the bytes of each. A folder or a zip; see `folder.py`."""
+"""Where images come from: a list of names, and for photos the bytes of each. See `folder.py` and `tfrecords.py`."""
 
 from __future__ import annotations
 
@@ -11,21 +11,26 @@ import numpy as np
 
 
 @runtime_checkable
-class Photos(Protocol):
-    """Files that can be read by name, from any process: opening happens on the first read."""
+class Listing(Protocol):
+    """What there is in a source."""
 
     @property
     def path(self) -> Path: ...
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Sorted; relative, with / on every system."""
+        """Of files sorted, relative, with / on every system; of records in their own order."""
         ...
 
     @property
     def ignored(self) -> tuple[str, ...]:
-        """Files that are not named as pictures."""
+        """Files that are not looked at."""
         ...
+
+
+@runtime_checkable
+class Photos(Listing, Protocol):
+    """Files that can be read by name, from any process: opening happens on the first read."""
 
     def read(self, name: str) -> bytes:
         """The bytes of one file.
@@ -38,11 +43,11 @@ class Photos(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """Photos, and what is known of them by name."""
+    """Images, and what is known of them by name."""
 
     kind: str
-    """"folder", "zip" or "celeba" """
-    photos: Photos
+    """"folder", "zip", "celeba" or "tfrecords" """
+    photos: Listing
     crop: str
     """what is taken of each picture unless another crop is asked for"""
     attribute_names: tuple[str, ...] = ()

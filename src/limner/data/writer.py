@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +35,7 @@ class DatasetWriter:
         resize: name of the resize rule that made them.
         source: what they were made from; goes to `dataset.json` as it is, so it must be JSON.
         attribute_names: names of the columns of the attributes given to `finish`.
+        pyramid: how the lower levels came to be.
 
     Raises:
         LimnerError: the folder exists, or count or resolution make no dataset.
@@ -53,6 +54,7 @@ class DatasetWriter:
         resize: str,
         source: dict[str, object],
         attribute_names: tuple[str, ...] = (),
+        pyramid: str = layout.PYRAMID,
     ) -> None:
         if not layout.is_level(resolution):
             raise LimnerError(f"resolution {resolution}: choose a power of two from 4 to {layout.LARGEST}")
@@ -61,7 +63,8 @@ class DatasetWriter:
         self.folder = folder
         self.resolutions = layout.levels(resolution)
         self.count = count
-        self._header: dict[str, object] = {"name": name, "source": source, "crop": crop, "resize": resize}
+        self._header: dict[str, object] = {"name": name, "source": source}
+        self._header.update(crop=crop, resize=resize, pyramid=pyramid)
         self._attribute_names = attribute_names
         self._written = np.zeros(count, dtype=bool)
         self._offsets: dict[int, list[int]] = {r: [0] for r in self.resolutions if r > layout.LARGEST_RAW}
@@ -82,22 +85,27 @@ class DatasetWriter:
     ) -> None:
         self.discard()
 
-    def write(self, start: int, images: np.ndarray) -> None:
+    def write(self, start: int, images: np.ndarray, lower: Mapping[int, np.ndarray] | None = None) -> None:
         """Rows start … start + k, (k, R, R, 3) uint8; the smaller levels are made from them.
 
         Any order, unless the dataset has encoded levels (above 256²): those must be written in order.
+
+        Args:
+            start: the first row.
+            images: the largest level.
+            lower: smaller levels that are to be as they are, (k, r, r, 3) uint8 by r; each one that is not among them
+                is made from the one above.
         """
-        top = self.resolutions[-1]
-        if images.dtype != np.uint8 or images.shape[1:] != (top, top, 3):
-            raise DataError(
-                f"{self.folder}: got {images.dtype} {images.shape}, but rows are uint8 (k, {top}, {top}, 3)"
-            )
+        top, lower = self.resolutions[-1], lower or {}
+        for r, level in {**lower, top: images}.items():
+            if level.dtype != np.uint8 or level.shape != (len(images), r, r, 3):
+                raise DataError(f"{self.folder}: got {level.dtype} {level.shape}, but rows are uint8 (k, {r}, {r}, 3)")
         if start < 0 or start + len(images) > self.count:
             raise DataError(f"{self.folder}: rows {start} to {start + len(images)} do not fit {self.count} images")
         try:
             for resolution in reversed(self.resolutions):
                 if resolution < top:
-                    images = layout.halve(images)
+                    images = lower[resolution] if resolution in lower else layout.halve(images)
                 self._write_level(resolution, start, images)
         except OSError as error:
             raise self._partial.storage_error(error) from error
@@ -230,7 +238,6 @@ class DatasetWriter:
         manifest: dict[str, object] = {
             "format": layout.FORMAT,
             **self._header,
-            "pyramid": layout.PYRAMID,
             "count": self.count,
             "resolutions": self.resolutions,
             "encoded_resolutions": sorted(self._offsets),
