@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from limner.layers import convolution, winograd
+from limner.layers import convolution, winograd, winograd3
 from limner.layers.convolution import Convolution, TransposedConvolution, input_gradients_only
 
 GEOMETRIES = [(4, 2, 1, 8), (4, 1, 0, 4), (3, 1, 1, 5), (4, 2, 1, 34)]  # kernel, stride, padding, side
@@ -34,9 +34,12 @@ def nothing_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "winograd":  # wherever it can
         monkeypatch.setattr(convolution, "LEAST_CHANNELS", dict.fromkeys(convolution.LEAST_CHANNELS, 0))
+        monkeypatch.setattr(convolution, "LEAST_CHANNELS_KEEPING", 0)
         monkeypatch.setattr(convolution, "LEAST_TILES", 0)
+        monkeypatch.setattr(convolution, "LEAST_TILES_KEEPING", 0)
         monkeypatch.setattr(convolution, "MOST_PLANES", 0)
         monkeypatch.setattr(winograd, "BLOCK", 1)  # an image at a time
+        monkeypatch.setattr(winograd3, "BLOCK", 1)
     elif request.param == "as it chooses":
         monkeypatch.setattr(convolution, "PLANE", 1)
     else:
@@ -117,6 +120,28 @@ def test_the_way_depends_on_the_shape(
     assert convolution.choose(which, x, channels, convolution.HALVING, sides, positions) == expected
     chosen = convolution.choose(which, x.bfloat16(), channels, convolution.HALVING, sides, positions)
     assert chosen in ("convolution", "product")
+
+
+@pytest.mark.parametrize(
+    ("channels", "side", "images", "expected"),
+    [
+        (256, 64, 2, "winograd"),
+        (128, 128, 1, "winograd"),
+        (64, 64, 16, "convolution"),
+        (512, 4, 32, "winograd"),
+        (512, 4, 16, "product"),
+        (512, 30, 1, "winograd"),
+        (512, 8, 2, "convolution"),
+    ],
+)
+def test_the_way_that_keeps_the_side_depends_on_the_shape(channels: int, side: int, images: int, expected: str) -> None:
+    x, sides = torch.empty(images, 1, 1, 1), (side, side)
+    for way in ("convolve", "spread"):
+        found = convolution.choose(way, x, (channels, channels), convolution.KEEPING, sides, sides)
+        assert found == expected
+    assert (
+        convolution.choose("convolve", x.bfloat16(), (512, 512), convolution.KEEPING, (64, 64), (64, 64)) != "winograd"
+    )
 
 
 def test_winograd_rounds_hardly_more_than_a_convolution() -> None:

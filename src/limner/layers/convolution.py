@@ -15,7 +15,8 @@ On a CPU each of the three takes the quickest of several ways, all exact (benchm
 - oneDNN's convolution.
 - A matrix product of patches and weights where a large kernel meets a map of few pixels (512 channels at 4²): oneDNN
   then spends its time on reordering weights.
-- Nine products where sixteen are usual (`winograd`), for kernel 4 and stride 2 of many channels.
+- Nine products where sixteen are usual (`winograd`), for kernel 4 and stride 2 of many channels; one where four are
+  usual (`winograd3`), for kernel 3 and stride 1.
 - Products in planes, for the three channels of a picture: oneDNN wants channels by the dozen.
 """
 
@@ -30,7 +31,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from limner.layers import winograd
+from limner.layers import winograd, winograd3
 
 
 class Geometry(NamedTuple):
@@ -188,7 +189,7 @@ def convolve(x: Tensor, w: Tensor, geometry: Geometry, bias: Tensor | None = Non
     if way == "convolution":
         return torch.conv2d(x, w, bias, geometry.stride, geometry.padding)
     if way == "winograd":
-        y = winograd.convolve(x, w)
+        y = WINOGRAD[geometry].convolve(x, w)
     else:
         y = _from_rows(_patches(x, geometry) @ _weight_rows(w).T, len(x), sides)
     return y if bias is None else y.add_(bias[:, None, None])
@@ -198,7 +199,7 @@ def spread(y: Tensor, w: Tensor, geometry: Geometry, sides: tuple[int, int]) -> 
     """y [n, c2, h2, w2] → [n, c, h, w], the adjoint of `convolve` in x; `sides` are h and w."""
     way = choose("spread", y, w.shape, geometry, sides, y.shape[2:])
     if way == "winograd":
-        return winograd.spread(y, w)
+        return WINOGRAD[geometry].spread(y, w)
     if way == "planes":
         return _spread_planes(y, w)
     if way == "product":
@@ -211,7 +212,7 @@ def correlate(x: Tensor, y: Tensor, geometry: Geometry) -> Tensor:
     shape = (y.shape[1], x.shape[1], geometry.kernel, geometry.kernel)
     way = choose("correlate", x, shape, geometry, x.shape[2:], y.shape[2:])
     if way == "winograd":
-        return winograd.correlate(x, y)
+        return WINOGRAD[geometry].correlate(x, y)
     if way == "product":
         rows = _rows(y).T @ _patches(x, geometry)
         return rows.view(shape[0], shape[2], shape[3], shape[1]).permute(0, 3, 1, 2)
@@ -231,12 +232,19 @@ def _derivative(x: Tensor, y: Tensor, w: Tensor, geometry: Geometry, which: int)
 Way = Literal["convolution", "product", "winograd", "planes"]
 HALVING = Geometry(4, 2, 1)
 """halves even sides: the stride of most networks here"""
+KEEPING = Geometry(3, 1, 1)
+"""keeps all sides"""
+WINOGRAD = {HALVING: winograd, KEEPING: winograd3}
+"""who computes it with fewer products"""
 MOST_POSITIONS = {"convolve": 16, "spread": 16, "correlate": 64}
 """positions of the kernel in an image up to which a product is quicker than a convolution"""
 LEAST_CHANNELS = {"convolve": 2**15, "spread": 2**14, "correlate": 2**13}
-"""channels before x after from which Winograd's sums cost less than the products that they save"""
+"""channels before x after from which Winograd's sums cost less than the products that they save, when halving"""
+LEAST_CHANNELS_KEEPING = 2**14
 LEAST_TILES = 256
 """of 2 x 2 outputs in the batch: from here on its sums of weights are worth it"""
+LEAST_TILES_KEEPING = 32
+"""of 4 x 4 outputs"""
 MOST_PLANES = 4
 """channels so few that planes are quicker"""
 PLANE = 2**14
@@ -253,8 +261,11 @@ def choose(
     if which == "spread" and halves and exact and before <= MOST_PLANES:
         return "planes"
     even = all(count % 2 == 0 for count in positions)
-    tiles = len(x) * positions[0] * positions[1] // 4
-    if halves and exact and even and before * after >= LEAST_CHANNELS[which] and tiles >= LEAST_TILES:
+    outputs = len(x) * positions[0] * positions[1]
+    if halves and exact and even and before * after >= LEAST_CHANNELS[which] and outputs >= 4 * LEAST_TILES:
+        return "winograd"
+    enough = before * after >= LEAST_CHANNELS_KEEPING and outputs >= 16 * LEAST_TILES_KEEPING
+    if geometry == KEEPING and exact and enough:
         return "winograd"
     return "product" if positions[0] * positions[1] <= MOST_POSITIONS[which] else "convolution"
 
