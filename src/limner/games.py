@@ -1,6 +1,7 @@
 """Games that a generator and a discriminator may play: what each of them minimizes.
 
 A judge gives every image [n, 3, r, r] one number [n], more for what it takes to be real. All are means over the batch.
+What is logged of all of them is the margin, E[D(x)] - E[D(G(z))]: where it runs away, the discriminator has won.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def noisy_squares_discriminator(
     real, fake = judge(reals), judge(fakes)
     noise = settings.target_noise * draws.normal(2)
     loss = 0.5 * ((real - 1 - noise[:, 0]).square().mean() + (fake - noise[:, 1]).square().mean())
-    return loss, {"loss": loss, "real": real.mean(), "fake": fake.mean()}
+    return loss, {"loss": loss, "real": real.mean(), "fake": fake.mean(), "margin": (real - fake).mean()}
 
 
 def squares_generator(judge: Judge, reals: Images, fakes: Images) -> Scalar:
@@ -54,7 +55,7 @@ def logistic_discriminator(
     """-E[log σ(D(x))] - E[log(1 - σ(D(G(z))))] (Goodfellow et al. 2014, arXiv:1406.2661), and R1's penalty."""
     real, fake = judge(reals), judge(fakes)
     loss = F.softplus(-real).mean() + F.softplus(fake).mean()
-    logs = {"real": real.mean(), "fake": fake.mean()}
+    logs = {"real": real.sigmoid().mean(), "fake": fake.sigmoid().mean(), "margin": (real - fake).mean()}
     if settings.r1_weight > 0:
         penalty = zero_centred_penalty(judge, reals)
         loss, logs = loss + settings.r1_weight / 2 * penalty, logs | {"penalty": penalty}
@@ -78,7 +79,7 @@ def relativistic_discriminator(
     """
     real, fake = judge(reals), judge(fakes)
     loss = F.softplus(fake - real).mean()
-    logs = {"real": real.mean(), "fake": fake.mean()}
+    logs = {"margin": (real - fake).mean()}
     if settings.r1_weight > 0:
         penalty = zero_centred_penalty(judge, reals) + zero_centred_penalty(judge, fakes)
         loss, logs = loss + settings.r1_weight / 2 * penalty, logs | {"penalty": penalty}

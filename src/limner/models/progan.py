@@ -238,7 +238,7 @@ def wgan_gp_discriminator(
     penalty = gradient_penalty(judge, between)
     drift = real.square().mean()
     loss = (fake - real).mean() + settings.gp_weight * penalty + settings.drift_weight * drift  # (3)
-    return loss, {"loss": loss, "real": real.mean(), "fake": fake.mean(), "penalty": penalty}
+    return loss, {"loss": loss, "margin": (real - fake).mean(), "penalty": penalty, "drift": drift}
 
 
 def wgan_generator(judge: Judge, reals: Images, fakes: Images) -> Scalar:

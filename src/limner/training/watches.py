@@ -153,8 +153,9 @@ class CriticBlind(Watch):
         self._before: deque[float] = deque(maxlen=400)
 
     def read(self, images: int, values: Mapping[str, Any]) -> Reading | None:
-        distance = number(values.get("critic/distance"))
-        if distance is None:
+        name = "critic/distance" if "critic/distance" in values else "discriminator/margin"
+        distance = number(values.get(name))
+        if distance is None or "discriminator/real" in values:  # whose verdicts are judged by themselves
             return None
         # The lower quartile: what it was while it exploded is no measure.
         usual = sorted(self._before)[len(self._before) // 4] if self._before else 0.0
@@ -162,7 +163,7 @@ class CriticBlind(Watch):
         bad = abs(distance) < threshold
         if not bad:
             self._before.append(abs(distance))
-        return Reading("critic/distance", abs(distance), threshold, "below", bad)
+        return Reading(name, abs(distance), threshold, "below", bad)
 
 
 class BalanceLost(Watch):
