@@ -95,7 +95,7 @@ def fault(site: str, phase: str, value: float, always: bool = False) -> None:
             if site == "loss":
                 logs["loss"] = logs["loss"] + value
             else:
-                name = list(self.trained[phase])[-1]
+                name = list(self.active(updated))[-1]
                 spoil(self.trained[phase][name].grad, value)
         return logs
 
@@ -179,7 +179,7 @@ def test_no_step_is_taken_with_numbers_that_are_not_finite(dataset: Path, name: 
         if site != "weight":
             assert str(c.value).startswith(f"{phase.name}: "), message
         if site == "gradient":
-            assert f"the gradient of {list(one.trained[phase.name])[-1]} " in message
+            assert f"the gradient of {list(one.active(phase))[-1]} " in message
         if site == "loss":
             assert "the loss is not finite" in message
         after = dict(one.model.named_parameters())
