@@ -2,7 +2,7 @@
 
     python -m benchmarks.convolutions    # half a minute; writes its results
 
-What `limner.layers.convolution` chooses between; its limits come from here.
+What `limner.layers.bilinear` chooses between; its limits come from here.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import torch
 from benchmarks.run import as_table
 from benchmarks.training_step import write
 
-from limner.layers import convolution
-from limner.layers.convolution import Geometry, convolve, correlate, spread
+from limner.layers import bilinear
+from limner.layers.bilinear import Geometry, convolve, correlate, spread
 
 BATCH = 64
 WAYS = ("convolution", "product", "winograd", "planes")
@@ -43,16 +43,16 @@ def milliseconds(ways: Mapping[str, Callable[[], object]], repeats: int = 5) -> 
 
 
 def possible(name: str, before: int, geometry: Geometry) -> tuple[str, ...]:
-    if geometry != convolution.HALVING:
+    if geometry != bilinear.HALVING:
         return WAYS[:2]
-    if before > convolution.MOST_PLANES:
+    if before > bilinear.MOST_PLANES:
         return WAYS[:3]
     return (*WAYS[:3], "planes") if name == "spread" else WAYS[:3]
 
 
 def forced(work: Callable[[], object], way: str) -> Callable[[], object]:
     def run() -> object:
-        with mock.patch.object(convolution, "choose", return_value=way):
+        with mock.patch.object(bilinear, "choose", return_value=way):
             return work()
 
     return run
@@ -74,7 +74,7 @@ def measure() -> list[dict[str, object]]:
         for name, work in maps.items():
             ways = {way: forced(work, way) for way in possible(name, before, geometry)}
             shown = {f"{way}, ms": "" for way in WAYS} | milliseconds(ways)
-            chosen = convolution.choose(name, x, w.shape, geometry, (side, side), y.shape[2:])
+            chosen = bilinear.choose(name, x, w.shape, geometry, (side, side), y.shape[2:])
             layer = f"{before} → {after}, {side}² → {y.shape[2]}²"
             rows.append({"layer": layer, "map": name, **shown, "chosen": chosen})
     return rows

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from limner.layers import convolution, winograd, winograd3
-from limner.layers.convolution import Convolution, TransposedConvolution, input_gradients_only
+from limner.layers import bilinear, convolution, winograd, winograd3
+from limner.layers.convolution import (
+    Convolution,
+    TransposedConvolution,
+    doubling_convolution,
+    halving_convolution,
+    input_gradients_only,
+)
+from limner.layers.resampling import doubled, halved
 
 GEOMETRIES = [(4, 2, 1, 8), (4, 1, 0, 4), (3, 1, 1, 5), (4, 2, 1, 34)]  # kernel, stride, padding, side
 
@@ -33,17 +42,17 @@ def nothing_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(params=["as it chooses", "product", "convolution", "winograd"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "winograd":  # wherever it can
-        monkeypatch.setattr(convolution, "LEAST_CHANNELS", dict.fromkeys(convolution.LEAST_CHANNELS, 0))
-        monkeypatch.setattr(convolution, "LEAST_CHANNELS_KEEPING", 0)
-        monkeypatch.setattr(convolution, "LEAST_TILES", 0)
-        monkeypatch.setattr(convolution, "LEAST_TILES_KEEPING", 0)
-        monkeypatch.setattr(convolution, "MOST_PLANES", 0)
+        monkeypatch.setattr(bilinear, "LEAST_CHANNELS", dict.fromkeys(bilinear.LEAST_CHANNELS, 0))
+        monkeypatch.setattr(bilinear, "LEAST_CHANNELS_3", 0)
+        monkeypatch.setattr(bilinear, "LEAST_TILES", 0)
+        monkeypatch.setattr(bilinear, "LEAST_TILES_3", 0)
+        monkeypatch.setattr(bilinear, "MOST_PLANES", 0)
         monkeypatch.setattr(winograd, "BLOCK", 1)  # an image at a time
         monkeypatch.setattr(winograd3, "BLOCK", 1)
     elif request.param == "as it chooses":
-        monkeypatch.setattr(convolution, "PLANE", 1)
+        monkeypatch.setattr(bilinear, "PLANE", 1)
     else:
-        monkeypatch.setattr(convolution, "choose", lambda *arguments: request.param)
+        monkeypatch.setattr(bilinear, "choose", lambda *arguments: request.param)
 
 
 @pytest.mark.usefixtures("way")
@@ -117,8 +126,8 @@ def test_the_way_depends_on_the_shape(
 ) -> None:
     x = torch.empty(images, 1, 1, 1)
     sides, positions = (side, side), (side // 2, side // 2)
-    assert convolution.choose(which, x, channels, convolution.HALVING, sides, positions) == expected
-    chosen = convolution.choose(which, x.bfloat16(), channels, convolution.HALVING, sides, positions)
+    assert bilinear.choose(which, x, channels, bilinear.HALVING, sides, positions) == expected
+    chosen = bilinear.choose(which, x.bfloat16(), channels, bilinear.HALVING, sides, positions)
     assert chosen in ("convolution", "product")
 
 
@@ -137,11 +146,9 @@ def test_the_way_depends_on_the_shape(
 def test_the_way_that_keeps_the_side_depends_on_the_shape(channels: int, side: int, images: int, expected: str) -> None:
     x, sides = torch.empty(images, 1, 1, 1), (side, side)
     for way in ("convolve", "spread"):
-        found = convolution.choose(way, x, (channels, channels), convolution.KEEPING, sides, sides)
+        found = bilinear.choose(way, x, (channels, channels), bilinear.KEEPING, sides, sides)
         assert found == expected
-    assert (
-        convolution.choose("convolve", x.bfloat16(), (512, 512), convolution.KEEPING, (64, 64), (64, 64)) != "winograd"
-    )
+    assert bilinear.choose("convolve", x.bfloat16(), (512, 512), bilinear.KEEPING, (64, 64), (64, 64)) != "winograd"
 
 
 def test_winograd_rounds_hardly_more_than_a_convolution() -> None:
@@ -178,3 +185,61 @@ def test_small_ones_are_left_to_torch(transposed: bool, monkeypatch: pytest.Monk
     assert type(layer(draw(8)).grad_fn).__name__ == ours
     monkeypatch.setattr(convolution, "SMALL", 2**22)
     assert type(layer(draw(8)).grad_fn).__name__ == "ConvolutionBackward0"
+
+
+# --- together with halving and doubling ---------------------------------------------------------------------------
+
+
+def halving(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return halved(torch.conv2d(x, weight, bias, 1, 1))
+
+
+def doubling(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return torch.conv2d(doubled(x), weight, bias, 1, 1)
+
+
+RESAMPLING = [(halving_convolution, halving), (doubling_convolution, doubling)]
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize(("ours", "theirs"), RESAMPLING)
+@pytest.mark.parametrize("side", [2, 4, 6, 16])
+def test_halving_and_doubling_are_those_after_and_before(ours: Any, theirs: Any, side: int) -> None:
+    found = []
+    for function in (ours, theirs):
+        x, layer = draw(side), pair(False, 3, 1, 1)[0]
+        y = function(x, layer.weight, layer.bias)
+        (slope,) = torch.autograd.grad(y.pow(3).sum(), x, create_graph=True)
+        slope.square().sum().backward()
+        found.append([y, slope, x.grad, layer.weight.grad, layer.bias.grad])
+    for each, truth in zip(*found, strict=True):
+        torch.testing.assert_close(each, truth, rtol=1e-11, atol=1e-10)
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("function", [ours for ours, _ in RESAMPLING])
+def test_their_derivatives_are_those_of_finite_differences(function: Any) -> None:
+    layer = pair(False, 3, 1, 1)[0]
+    arguments = (draw(4), *(each.detach().requires_grad_() for each in (layer.weight, layer.bias)))
+    assert torch.autograd.gradcheck(function, arguments, fast_mode=True)
+    assert torch.autograd.gradgradcheck(function, arguments, fast_mode=True)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), RESAMPLING)
+def test_small_halving_and_doubling_are_left_to_torch(ours: Any, theirs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolution, "SMALL", 2**22)
+    x, layer = draw(6), pair(False, 3, 1, 1)[0]
+    y = ours(x, layer.weight, layer.bias)
+    assert type(y.grad_fn).__name__ == "ConvolutionBackward0"
+    torch.testing.assert_close(y, theirs(x, layer.weight, layer.bias), rtol=1e-11, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("channels", "side", "images", "expected"),
+    [(512, 16, 16, "winograd"), (256, 64, 1, "winograd"), (64, 64, 16, "convolution"), (512, 8, 2, "product")],
+)
+def test_the_way_that_halves_depends_on_the_shape(channels: int, side: int, images: int, expected: str) -> None:
+    x, sides, positions = torch.empty(images, 1, 1, 1), (side, side), (side // 2, side // 2)
+    for way in ("convolve", "spread"):
+        found = bilinear.choose(way, x, (channels, channels), bilinear.AVERAGING, sides, positions)
+        assert found == expected

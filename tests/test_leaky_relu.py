@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from limner.layers import convolution
+from limner.layers import bilinear, convolution
 from limner.layers.convolution import Geometry
 from limner.layers.input_gradient import input_gradient, squared_norms
 from limner.layers.leaky_relu import leaky_relu
@@ -101,7 +101,7 @@ class CountProducts(TorchDispatchMode):
 def penalty_counts(activation: Any, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Of a gradient penalty of a network of three 3x3 convolutions, and of its way back."""
     monkeypatch.setattr(convolution, "SMALL", 0)
-    monkeypatch.setattr(convolution, "choose", lambda *arguments: "convolution")
+    monkeypatch.setattr(bilinear, "choose", lambda *arguments: "convolution")
     weights = [draw(4, before, 3, 3) for before in (3, 4, 4)]
 
     def network(x: Tensor) -> Tensor:
