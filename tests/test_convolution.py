@@ -207,7 +207,7 @@ RESAMPLING = [(halving_convolution, halving), (doubling_convolution, doubling)]
 def test_halving_and_doubling_are_those_after_and_before(ours: Any, theirs: Any, side: int) -> None:
     found = []
     for function in (ours, theirs):
-        x, layer = draw(side), pair(False, 3, 1, 1)[0]
+        layer, x = pair(False, 3, 1, 1)[0], draw(side)
         y = function(x, layer.weight, layer.bias)
         (slope,) = torch.autograd.grad(y.pow(3).sum(), x, create_graph=True)
         slope.square().sum().backward()
