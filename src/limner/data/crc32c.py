@@ -8,8 +8,8 @@ A CRC is the remainder of a message, read as a polynomial over GF(2), so equal r
 - What is left, at most 290 bytes, is halved until one word remains: the left neighbour, moved on by the distance
   between the two (a linear map, two tables of 65,536), is XORed into the right one.
 
-It takes 0.9 ns a byte for rows of 12 kB and 0.7 for long ones (`python benchmarks/tfrecords.py`); that is a small part
-of what reading a record costs, so no compiled package is asked for.
+It checks 855 MB/s of rows of 12 kB and 1,565 of long ones (`python benchmarks/tfrecords.py`); compiled packages are
+seven times as fast, but this is a fifth of what reading a record takes, so none is asked for.
 """
 
 from __future__ import annotations

