@@ -2,6 +2,7 @@
 
     python benchmarks/gpu.py OUT                # about 20 minutes; small files in the folder OUT
     python benchmarks/gpu.py OUT --minutes 2    # a shorter training
+    python benchmarks/gpu_growing.py OUT        # the same for ProGAN, level by level
 
 Exits with 2 where there is no CUDA device, with 1 when a check fails (all others still run).
 """
@@ -34,6 +35,8 @@ from limner.training.distributed import World
 from limner.training.trainer import Recipe, Trainer
 
 Rows = list[dict[str, object]]
+NAMES = [name for name in MODELS if name != "progan"]
+"""the models of one side from the start"""
 
 
 def make_trainer(
@@ -51,7 +54,7 @@ def correctness(folder: Path) -> Rows:
     """Largest difference of weights, averages and moments between CPU and GPU after three iterations."""
     data = make_dataset(folder / "tiny", 64, 16)
     rows: Rows = []
-    for name in MODELS:
+    for name in NAMES:
         for dtype, most in ((torch.float64, 1e-9), (torch.float32, 5e-3)):
             states = []
             for device in ("cpu", "cuda"):
@@ -69,7 +72,7 @@ def throughput(folder: Path) -> Rows:
     """Real images a second and memory of both models at 64²."""
     data = make_dataset(folder / "noise", 2048, 64)
     rows: Rows = []
-    for name in MODELS:
+    for name in NAMES:
         for bf16 in (False, True):
             for batch_size in (64, 256, 1024):
                 rows.append(_speed(name, data, batch_size, bf16))
@@ -102,11 +105,11 @@ def _speed(name: str, data: Dataset, batch_size: int, bf16: bool) -> dict[str, o
     }
 
 
-def kill_and_resume(folder: Path) -> Rows:
+def kill_and_resume(folder: Path, model: str = "dcgan --width 32") -> Rows:
     """A run killed and resumed, against one never stopped."""
     data = make_dataset(folder / "small", 256, 32).folder
-    settings = f"--data {data} --width 32 --batch-size 32 --kimg 20 --checkpoint-kimg 2 --sample-kimg 10"
-    words = ["train", "dcgan", *settings.split(), "--metrics-kimg", "1000", "--metrics-count", "64", "--device", "cuda"]
+    settings = f"{model} --data {data} --batch-size 32 --kimg 20 --checkpoint-kimg 2 --sample-kimg 10"
+    words = ["train", *settings.split(), "--metrics-kimg", "1000", "--metrics-count", "64", "--device", "cuda"]
     whole, killed = folder / "whole", folder / "killed"
     _limner(*words, "--out", str(whole))
     process = subprocess.Popen([sys.executable, "-m", "limner", *words, "--out", str(killed)])
@@ -137,10 +140,13 @@ def _limner(*words: str) -> None:
     subprocess.run([sys.executable, "-m", "limner", *words], check=True, timeout=900)
 
 
-def training(folder: Path, out: Path, minutes: float) -> Rows:
-    """The built-in heads at 64² for so long, stopped by SIGTERM, measured."""
+DCGAN_64 = "dcgan --resolution 64 --width 64 --kimg 100000 --sample-kimg 500 --metrics-kimg 500"
+
+
+def training(folder: Path, out: Path, minutes: float, model: str = DCGAN_64) -> Rows:
+    """The built-in heads for so long, stopped by SIGTERM, measured."""
     run = folder / "heads"
-    words = "train dcgan --resolution 64 --width 64 --kimg 100000 --sample-kimg 500 --metrics-kimg 500 --device cuda"
+    words = f"train {model} --device cuda"
     process = subprocess.Popen([sys.executable, "-m", "limner", *words.split(), "--out", str(run)])
     end = time.monotonic() + 900  # rendering the heads is not training
     while process.poll() is None and not (run / "log.jsonl").exists() and time.monotonic() < end:
@@ -159,7 +165,7 @@ def training(folder: Path, out: Path, minutes: float) -> Rows:
             shutil.copy(path, out / path.name)
     cards = [json.loads(path.read_text()) for path in sorted((run / "metrics").glob("*.json"))]
     (out / "cards.json").write_text(json.dumps(cards, indent=1))
-    return [{"minutes": minutes, "exit code": code, "images": _newest(run).images_seen, "passed": code == 143}]
+    return [{"minutes": minutes, "exit code": code, "images": _newest(run).images_seen, "passed": code in (0, 143)}]
 
 
 def main() -> int:
@@ -167,13 +173,6 @@ def main() -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("--minutes", type=float, default=10.0, help="of training on the built-in heads")
     flags = parser.parse_args()
-    if not torch.cuda.is_available():
-        print("benchmarks/gpu.py: this PyTorch sees no CUDA device; nothing was measured", file=sys.stderr)
-        return 2
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
-    flags.out.mkdir(parents=True, exist_ok=True)
-    results: dict[str, Any] = {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         parts: dict[str, Callable[[], Rows]] = {
@@ -182,15 +181,27 @@ def main() -> int:
             "kill_and_resume": lambda: kill_and_resume(folder),
             "training": lambda: training(folder, flags.out, flags.minutes),
         }
-        for part, work in parts.items():
-            print(f"{part} …", flush=True)
-            try:
-                results[part] = work()
-            except Exception as error:  # one part that fails does not cost the others
-                traceback.print_exc()
-                results[part] = [{"passed": False, "error": f"{type(error).__name__}: {error}"}]
-            print(json.dumps(results[part], indent=1), flush=True)
-            (flags.out / "gpu.json").write_text(json.dumps(results, indent=1) + "\n")
+        return measure(parts, flags.out, "gpu.json")
+
+
+def measure(parts: dict[str, Callable[[], Rows]], out: Path, file: str) -> int:
+    """Do every part, write what each found as soon as it is there; returns the exit code."""
+    if not torch.cuda.is_available():
+        print("this PyTorch sees no CUDA device; nothing was measured", file=sys.stderr)
+        return 2
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    out.mkdir(parents=True, exist_ok=True)
+    results: dict[str, Any] = {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
+    for part, work in parts.items():
+        print(f"{part} …", flush=True)
+        try:
+            results[part] = work()
+        except Exception as error:  # one part that fails does not cost the others
+            traceback.print_exc()
+            results[part] = [{"passed": False, "error": f"{type(error).__name__}: {error}"}]
+        print(json.dumps(results[part], indent=1), flush=True)
+        (out / file).write_text(json.dumps(results, indent=1) + "\n")
     rows = [row for part in parts for row in results[part]]
     return 0 if all(row.get("passed", True) for row in rows) else 1
 
