@@ -475,7 +475,8 @@ def test_files_that_are_no_records(tmp_path: Path, name: str, content: bytes, me
         ({"crop": "center"}, "--crop center: TFRecords are squares"),
         ({"resize": "box"}, "--resize box: TFRecords are squares"),
         ({"resolution": 64}, "the largest records are faces-r05.tfrecords, 32²"),
-        ({"resolution": 24}, "choose a power of two"),
+        ({"resolution": 24}, "choose a power of two from 4 to 32"),
+        ({"resolution": 0}, "choose a power of two from 4 to 32"),
     ],
 )
 def test_options_that_do_not_fit(tmp_path: Path, source: Path, options: dict, message: str) -> None:  # type: ignore[type-arg]

@@ -52,7 +52,7 @@ class RecordLevels:
     """What is done to each record: read and checked at every level of a dataset of `resolution` that is stored.
 
     Raises:
-        LimnerError: nothing as large as `resolution` is stored.
+        LimnerError: `resolution` is none of a dataset's, or nothing as large is stored.
     """
 
     records: Records
@@ -60,7 +60,9 @@ class RecordLevels:
 
     def __post_init__(self) -> None:
         largest = max(self.records.files)
-        if layout.is_level(self.resolution) and self.resolution > largest:
+        if not layout.is_level(self.resolution):
+            raise LimnerError(f"resolution {self.resolution}: choose a power of two from 4 to {largest}")
+        if self.resolution > largest:
             raise LimnerError(
                 f"resolution {self.resolution}: the largest records are {self.records.files[largest].path.name}, "
                 f"{largest}²; choose at most that"
