@@ -42,7 +42,7 @@ from limner.layers.convolution import Convolution, TransposedConvolution
 from limner.models import MODELS
 from limner.models.base import Model, Phase
 from limner.training.distributed import World
-from limner.training.run import _fast_bf16
+from limner.training.settling import fast_bf16
 from limner.training.trainer import Recipe, Trainer
 from limner.types import Batch, Draws
 
@@ -225,7 +225,7 @@ def measure(quick: bool = False, memory: bool = True, only: Sequence[str] = ()) 
     torch.set_num_threads(1)
     works = [work for work in (QUICK if quick else WORKS) if not only or work.name in only]
     # Bfloat16 that is emulated teaches nothing about a processor that has it.
-    precisions = (False, True) if _fast_bf16(CPU) else (False,)
+    precisions = (False, True) if fast_bf16(CPU) else (False,)
     try:
         peaks = {False: peak_gflops(torch.float32), True: peak_gflops(torch.bfloat16) if True in precisions else 0.0}
         with tempfile.TemporaryDirectory() as folder:

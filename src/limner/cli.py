@@ -21,12 +21,13 @@ usage: limner VERB … [--debug]
 
   train [MODEL]              train a model; without one, the quick start: five minutes on the built-in heads
   resume RUN                 go on with a run exactly where it stopped
+  plan [MODEL]               what a run would take of memory, time and disk, and whether it fits
   models                     list the models
   sample RUN                 draw faces from a trained model, one a seed
   evaluate RUN               measure a trained model
   compare RUN RUN …          trained models side by side on equal terms: numbers, and of three or more one page
   report RUN                 write a run's report.html again
-  data prepare SOURCE DEST   make a dataset of a folder or zip of photos, or of CelebA as downloaded
+  data prepare SOURCE DEST   make a dataset of photos (a folder or zip), CelebA as downloaded, or PGGAN's TFRecords
   data heads DEST            render the built-in heads as a dataset
   data celeba-tree DEST      render them as a CelebA tree, to try what reads CelebA
   data info DATASET          what a dataset holds
@@ -98,6 +99,7 @@ def _run(words: list[str]) -> int:
     verbs: dict[str, Callable[[list[str]], int]] = {
         "train": _train,
         "resume": _resume,
+        "plan": _plan,
         "models": _models,
         "sample": _sample,
         "evaluate": _evaluate,
@@ -200,6 +202,12 @@ def _train(words: list[str]) -> int:
     from limner.training import command
 
     return command.train(words)
+
+
+def _plan(words: list[str]) -> int:
+    from limner.training import plan
+
+    return plan.plan(words)
 
 
 def _resume(words: list[str]) -> int:

@@ -53,6 +53,8 @@ class Stage:
     """None: the run's own"""
     era: int = 0
     """where this changes, the optimizers forget what they have gathered"""
+    fading: bool = False
+    """a level is being faded in"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -163,7 +163,7 @@ class ProGAN(Model):
     def stage(self, images_seen: int) -> Stage:
         depth = self._depth(images_seen)
         era = 2 * depth.level + (not depth.fading) if self.config.reset_optimizers else 0
-        return Stage(depth.resolution, level_value(self.config.batch_sizes, depth.level), era)
+        return Stage(depth.resolution, level_value(self.config.batch_sizes, depth.level), era, depth.fading)
 
     def milestones(self) -> tuple[int, ...]:
         return self.schedule.milestones() if self.config.grow else (0,)

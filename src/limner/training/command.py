@@ -46,23 +46,29 @@ class TrainFlags(Generic[M]):
 
 def train(words: Sequence[str]) -> int:
     """`limner train [MODEL] [flags]`."""
+    model_class, flags = chosen(words, "train")
+    folder = run.train(model_class, flags.config, flags.out)
+    _tell(folder)
+    return 0
+
+
+def chosen(words: Sequence[str], verb: str) -> tuple[type[Model], TrainFlags[Any]]:
+    """The model and the settings that `limner VERB [MODEL] [flags]` asks for."""
+    what = {"train": "Train a model", "plan": "What training a model would take: memory, time, disk"}[verb]
     if words and not words[0].startswith("-"):
         model_class = find_model(words[0])
         default, words = default_settings(model_class, words[1:])
-        prog, description = f"limner train {model_class.name}", _described(model_class)
+        prog, description = f"limner {verb} {model_class.name}", f"{what}.\n\n{_described(model_class)}"
     else:
         model_class, default = QUICK_START
-        prog = "limner train"
+        prog = f"limner {verb}"
         names = ", ".join(MODELS)
         description = (
-            f"Train a model: `limner train MODEL`, one of {names}. Without MODEL this is the quick start: "
+            f"{what}: `limner {verb} MODEL`, one of {names}. Without MODEL this is the quick start: "
             f"{model_class.name} on the built-in heads, for about five minutes on two cores."
         )
     flags = TrainFlags[model_class.Config]
-    chosen = _parse(flags, words, prog, description, TrainFlags(config=default))
-    folder = run.train(model_class, chosen.config, chosen.out)
-    _tell(folder)
-    return 0
+    return model_class, _parse(flags, words, prog, description, TrainFlags(config=default))
 
 
 def default_settings(model_class: type[Model], words: Sequence[str]) -> tuple[TrainConfig[Any], list[str]]:
@@ -111,8 +117,8 @@ def resume(words: Sequence[str]) -> int:
     model_class, default = read_config(folder / "config.json")
     settings = TrainConfig[model_class.Config]
     description = f"Go on with {folder}; settings that shape the weights must stay what they were."
-    chosen = _parse(settings, words[1:], f"limner resume {folder}", description, default)
-    _tell(run.resume(folder, model_class, chosen))
+    config = _parse(settings, words[1:], f"limner resume {folder}", description, default)
+    _tell(run.resume(folder, model_class, config))
     return 0
 
 

@@ -10,11 +10,14 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+import tyro
 
 from limner.errors import CheckpointError, LimnerError
 from limner.metrics.evaluate import check_metrics
 from limner.models import Model, find_model
+from limner.training.memory import parse_size
 
 M = TypeVar("M")
 
@@ -32,9 +35,13 @@ SAFE_FIELDS = frozenset(
         "metrics_kimg",
         "metrics_count",
         "tensorboard",
+        "memory",
+        "preflight",
+        "micro_batches",
     )
 )
-"""change nothing about the weights, so a resumed run may change them; `data` still has to be the same data set"""
+"""change nothing about the weights, so a resumed run may change them; `data` still has to be the same data set, and
+the pre-flight alone changes `micro_batches`, by rounding, where a machine has less memory than before"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +67,14 @@ class TrainConfig(Generic[M]):
     """images per update over all processes; by default the paper's, by resolution where a model grows"""
     micro_batch: int | None = None
     """images per forward and backward pass: less memory, same result"""
+    memory: str | None = None
+    """memory that a process may take, like 8GB: batches are taken in smaller parts where needed, and a run that cannot
+    fit is refused; by default what is free at the start"""
+    preflight: Literal["auto", "on", "off"] = "auto"
+    """try every stage on made-up images before the first step; auto: where a model grows and has 10 kimg or more to
+    go, and where --memory is given"""
+    micro_batches: Annotated[tuple[int, ...], tyro.conf.Suppress] = ()
+    """as micro_batch by resolution, as the pre-flight settled it; 0 and none: no other"""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """bf16 trains with bfloat16 activations where the hardware is fast at it, weights and losses staying float32"""
     device: str = "auto"
@@ -105,6 +120,9 @@ class TrainConfig(Generic[M]):
             _require(self, name, value is None or 0 <= value < math.inf, "a number not below 0")
         for name in ("batch_size", "micro_batch", "resolution"):
             _require(self, name, getattr(self, name) is None or getattr(self, name) >= 1, "a whole number above 0")
+        _require(self, "micro_batches", min(self.micro_batches, default=0) >= 0, "numbers not below 0")
+        if self.memory is not None:
+            parse_size(self.memory)
         _require(self, "heads", self.heads >= 2, "at least 2")
         _require(self, "seed", 0 <= self.seed < 2**32, "a whole number from 0 to 4294967295")
         _require(self, "final_factor", 0 <= self.final_factor <= 1, "a share from 0 to 1")

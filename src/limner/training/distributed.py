@@ -39,6 +39,11 @@ class World:
     def is_first(self) -> bool:
         return self.rank == 0
 
+    @property
+    def size_here(self) -> int:
+        """How many of them are on this machine."""
+        return min(self.size, int(os.environ.get("LOCAL_WORLD_SIZE", self.size)))
+
     def average_(self, tensors: Sequence[Tensor]) -> None:
         """Replace every tensor by its mean over the processes: one flat all-reduce."""
         if self.size == 1 or not tensors:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from limner.checkpoint import Checkpoint, checkpoint_name, newest_checkpoint, prune_checkpoints, write_checkpoint
@@ -19,9 +16,10 @@ from limner.metrics.evaluate import evaluate_model
 from limner.training.alarms import Alarms
 from limner.training.config import TrainConfig
 from limner.training.log import RunLog, read_log
+from limner.training.memory import is_out_of_memory, peak_bytes
 from limner.training.progress import Progress
 from limner.training.report import write_report
-from limner.training.sheets import NAME, Sheets
+from limner.training.sheets import NAME, Sheets, faces_at_once
 from limner.training.signals import StopRequested, StopSignals
 from limner.training.trainer import NotFiniteError, Trainer
 
@@ -82,6 +80,15 @@ class Recorder:
         self._note(f"going on from {found.path.name}")
         for note in notes:
             self._warn(note)
+
+    def planned(self, lines: Sequence[str], event: Mapping[str, Any] | None, warnings: Sequence[str]) -> None:
+        """Say what the pre-flight found, where there was one, and what is odd about the run's length."""
+        if event is not None:
+            self._write("plan", **event)
+        for line in lines:
+            self._note(line)
+        for warning in warnings:
+            self._warn(warning)
 
     def begin(self, machine: Mapping[str, Any]) -> None:
         """The state before the first step, so that a rollback or a kill always finds a checkpoint; and its pictures."""
@@ -197,7 +204,7 @@ class Recorder:
             losses=losses,
             resolution=self.trainer.model.stage(now).resolution,
             learning_rate=rates,
-            memory_mb=round(_peak_memory_mb(self.world.device), 1),
+            memory_mb=round(peak_bytes(self.world.device) / 1e6, 1),
         )
         if self.progress:
             resolution = self.trainer.model.stage(now).resolution
@@ -230,6 +237,10 @@ class Recorder:
                 pass
             except (OSError, ResourceError) as error:
                 self._warn(f"not drawn or measured: {error}")
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._warn("not drawn or measured: out of memory")
 
         self.world.first_only(work)
         self._tick_time += time.monotonic() - began  # pictures and numbers are not training
@@ -248,6 +259,7 @@ class Recorder:
             seed=self.config.seed,
             split="train",
             weights_name="ema",
+            batch_size=faces_at_once(model.resolution),
             images_seen=self.trainer.images_seen,
             poll=poll,
         )
@@ -302,10 +314,3 @@ class Recorder:
     def _note(self, message: str) -> None:
         if self.progress:
             self.progress.note(message)
-
-
-def _peak_memory_mb(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e6
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import platform
 from collections.abc import Mapping
@@ -15,24 +14,24 @@ import torch
 
 from limner import __version__
 from limner.checkpoint import DISK, Checkpoint, newest_checkpoint, remove_leftovers
-from limner.data.dataset import Dataset, open_dataset
-from limner.data.loader import Loader, choose_labels
+from limner.data.dataset import Dataset
+from limner.data.loader import Loader
 from limner.errors import CheckpointError, LimnerError, ResourceError
 from limner.explore.pictures import write_whole
-from limner.heads import default_heads
 from limner.metrics.choosing import check_class
 from limner.models import Model
-from limner.training.config import DEFAULT_KIMG, TrainConfig, config_to_json, refuse_changes
+from limner.training.config import TrainConfig, config_to_json, refuse_changes
 from limner.training.distributed import World, join_world
+from limner.training.forecast import Plan, preflight
 from limner.training.lock import RunLock
 from limner.training.log import RunLog, read_log
+from limner.training.preflight import micro_batches_by_resolution
 from limner.training.progress import Progress
 from limner.training.randomness import seed_everything
 from limner.training.recorder import Recorder
+from limner.training.settling import chosen_attributes, labels_of, open_data, settle
 from limner.training.signals import StopSignals
 from limner.training.trainer import NotFiniteError, Recipe, Trainer
-
-HEADS_RESOLUTION = 32
 
 
 def train(model_class: type[Model], config: TrainConfig[Any], out: Path | None = None) -> Path:
@@ -46,10 +45,12 @@ def train(model_class: type[Model], config: TrainConfig[Any], out: Path | None =
     config.check()
     check_class(config.metrics, model_class)
     with join_world(config.device) as world:
-        dataset = _open_data(config)
-        config = _settle(model_class, config, dataset, world)
+        dataset = open_data(config)
+        config = settle(model_class, config, dataset, world.device)
+        plan = preflight(model_class, config, labels_of(config, dataset), world, out or Path("runs"))
+        config = plan.settled(config)
         folder = _make_folder(model_class, config, dataset, out, world)
-        _train_in(folder, model_class, config, dataset, world, None)
+        _train_in(folder, model_class, config, dataset, world, None, plan)
     return folder
 
 
@@ -66,7 +67,7 @@ def resume(folder: Path, model_class: type[Model], config: TrainConfig[Any]) -> 
     """
     config.check()
     with join_world(config.device) as world:
-        dataset = _open_data(config)
+        dataset = open_data(config)
         _train_in(folder, model_class, config, dataset, world, folder / "checkpoints")
     return folder
 
@@ -78,6 +79,7 @@ def _train_in(
     dataset: Dataset,
     world: World,
     checkpoints: Path | None,
+    plan: Plan | None = None,
 ) -> None:
     with ExitStack() as stack:
         signals = stack.enter_context(StopSignals())
@@ -90,6 +92,11 @@ def _train_in(
         rejected: list[str] = []
         found = newest_checkpoint(checkpoints, rejected.append) if checkpoints else None
         changed = _refuse_another(folder, model_class, config, dataset, found) if checkpoints else []
+        start = found.images_seen if found else 0
+        if plan is None:
+            plan = preflight(model_class, config, labels_of(config, dataset), world, folder, start)
+            changed += plan.smaller_parts(config)
+            config = plan.settled(config)
         if world.is_first:
             _write_config(folder, model_class, config)
         trainer = _make_trainer(model_class, config, dataset, world)
@@ -98,7 +105,6 @@ def _train_in(
             if world.is_first
             else None
         )
-        start = found.images_seen if found else 0
         progress = stack.enter_context(Progress(config.images, start)) if world.is_first else None
         facts = _facts(model_class, config, dataset, trainer)
         if found:
@@ -108,6 +114,7 @@ def _train_in(
             recorder.resumed(found, [*rejected, *changed])
         else:
             recorder.begin({"dataset": dataset.name, **_machine(world, trainer)})
+        recorder.planned(plan.lines(), plan.event(), plan.warnings())
         _fit(trainer, recorder, config.images)
 
 
@@ -119,67 +126,6 @@ def _fit(trainer: Trainer, recorder: Recorder, images: int) -> None:
             return
         except NotFiniteError as error:
             recorder.roll_back(error)
-
-
-def _open_data(config: TrainConfig[Any]) -> Dataset:
-    if config.data is not None:
-        return open_dataset(config.data)
-    return open_dataset(default_heads(config.resolution or HEADS_RESOLUTION, config.heads))
-
-
-def _settle(model_class: type[Model], config: TrainConfig[Any], dataset: Dataset, world: World) -> TrainConfig[Any]:
-    """Replace every "auto" and "by default" by what it means here, so that the run's record says what was done."""
-    resolution = config.resolution
-    if resolution is None:
-        possible = [r for r in dataset.resolutions if r in model_class.resolutions]
-        if not possible:
-            raise LimnerError(
-                f"{dataset.folder}: no side that {model_class.name} can make; prepare one of {model_class.resolutions}"
-            )
-        resolution = HEADS_RESOLUTION if config.data is None else max(possible)
-    precision = config.precision
-    if precision == "auto":
-        precision = "bf16" if _fast_bf16(world.device) else "fp32"
-    if config.batch_size is not None:
-        config = dataclasses.replace(config, model=model_class.with_batch_size(config.model, config.batch_size))
-    attributes = _settle_attributes(model_class, config, dataset)
-    labels = choose_labels(dataset, chosen_attributes(attributes, dataset), dataset.indices("train"))
-    with torch.device("meta"):  # its schedule, without its weights
-        model = model_class(config.model, resolution, labels)
-    needed = model.images_needed()
-    return dataclasses.replace(
-        config,
-        resolution=resolution,
-        attributes=attributes,
-        precision=precision,
-        batch_size=config.batch_size or model.stage(0).batch_size or model.batch_size,
-        kimg=config.kimg or (DEFAULT_KIMG if needed is None else needed / 1000),
-        data=None if config.data is None else config.data.resolve(),
-    )
-
-
-def _settle_attributes(model_class: type[Model], config: TrainConfig[Any], dataset: Dataset) -> str:
-    takes = model_class.takes_attributes(config.model)
-    if config.attributes == "auto":
-        return "all" if takes and dataset.attribute_names else "none"
-    if chosen_attributes(config.attributes, dataset) and not takes:
-        raise LimnerError(
-            f"attributes is {config.attributes}, but {model_class.name} with these settings takes none; "
-            f"leave --attributes out (see `limner train {model_class.name} --help`)"
-        )
-    return config.attributes
-
-
-def _fast_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu":
-        try:
-            flags = Path("/proc/cpuinfo").read_text()
-        except OSError:
-            return False
-        return "avx512_bf16" in flags or "amx_bf16" in flags
-    return False
 
 
 def _make_folder(
@@ -238,21 +184,13 @@ def _make_trainer(model_class: type[Model], config: TrainConfig[Any], dataset: D
         seed=config.seed,
         batch_size=config.batch_size,
         micro_batch=config.micro_batch,
+        micro_batches=micro_batches_by_resolution(model, config.micro_batches),
         bf16=config.precision == "bf16",
         ema_half_life_kimg=config.ema_half_life_kimg,
         ema_rampup=config.ema_rampup,
         learning_rate_factor=config.learning_rate_factor,
     )
     return Trainer(model, loader, recipe, world)
-
-
-def chosen_attributes(text: str, dataset: Dataset) -> tuple[str, ...]:
-    """`none`, `all`, or names with commas between them."""
-    if text == "none":
-        return ()
-    if text == "all":
-        return dataset.attribute_names
-    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _facts(model_class: type[Model], config: TrainConfig[Any], dataset: Dataset, trainer: Trainer) -> dict[str, Any]:

@@ -21,6 +21,7 @@ SHEET_FACES = 64
 RECONSTRUCTIONS = 32
 NAME = "images-{:012d}"
 _CELL_PIXELS = 96
+_PIXELS_AT_ONCE = 2**20
 _DIVERSITY_PIXELS = 16
 """side that faces are reduced to before they are compared, so that noise is not taken for variety"""
 
@@ -99,6 +100,12 @@ def apart(faces: UInt8[np.ndarray, "n r r 3"]) -> float:
 
 
 @torch.no_grad()
-def generate(model: Any, latents: Tensor, device: torch.device, batch_size: int = 64) -> Tensor:
+def generate(model: Any, latents: Tensor, device: torch.device) -> Tensor:
     """Images [n, 3, r, r] of many latents, a batch at a time."""
-    return torch.cat([model.generate(part.to(device)) for part in latents.split(batch_size)])
+    parts = latents.split(faces_at_once(model.resolution))
+    return torch.cat([model.generate(part.to(device)) for part in parts])
+
+
+def faces_at_once(resolution: int) -> int:
+    """Faces of that side to generate in one batch: 64 of 128², fewer of larger ones, as training takes."""
+    return min(SHEET_FACES, max(1, _PIXELS_AT_ONCE // resolution**2))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -40,6 +40,8 @@ class Recipe:
     """images per update, over all processes"""
     micro_batch: int | None = None
     """images per forward and backward pass of a process; None: all at once"""
+    micro_batches: Mapping[int, int] = field(default_factory=dict)
+    """the same by resolution, where it is another"""
     bf16: bool = False
     ema_half_life_kimg: float = 10.0
     ema_rampup: float = 0.05
@@ -110,7 +112,7 @@ class Trainer:
         """Gradients of this process's rows, in micro-batches whose weighted sum is the mean over all of them."""
         own = batch_size // self.world.size
         first = self.world.rank * own
-        size = self.recipe.micro_batch or own
+        size = self.recipe.micro_batches.get(resolution, self.recipe.micro_batch) or own
         logs: dict[str, Tensor] = {}
         for low in range(first, first + own, size):
             high = min(low + size, first + own)
@@ -160,8 +162,10 @@ class Trainer:
 
     def _refuse_impossible_batches(self) -> None:
         stages = [self.model.stage(images) for images in self.model.milestones()]
-        for batch_size in dict.fromkeys(stage.batch_size or self.recipe.batch_size for stage in stages):
-            refuse_batch(self.model, batch_size, self.recipe.micro_batch, self.world.size)
+        recipe = self.recipe
+        for batch_size, resolution in dict.fromkeys((s.batch_size or recipe.batch_size, s.resolution) for s in stages):
+            micro_batch = recipe.micro_batches.get(resolution, recipe.micro_batch)
+            refuse_batch(self.model, batch_size, micro_batch, self.world.size)
 
     # --- state ----------------------------------------------------------------------------------------------------
 
