@@ -13,11 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from limner.layers.convolution import Geometry, convolution, transposed_convolution
-from limner.layers.resampling import doubling_kernel, halving_kernel
+from limner.layers.convolution import Geometry, convolution, doubling_convolution, halving_convolution
 
 Sampling = Literal["same", "doubling", "halving"]
-_STRIDE_2 = Geometry(4, 2, 1)
 
 
 class Equalized(nn.Module):
@@ -71,9 +69,9 @@ class EqualizedConvolution(Equalized):
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h2 w2"]:
         weight = self.scaled()
         if self.sampling == "doubling":
-            return transposed_convolution(x, doubling_kernel(weight), self.bias, _STRIDE_2)
+            return doubling_convolution(x, weight, self.bias)
         if self.sampling == "halving":
-            return convolution(x, halving_kernel(weight), self.bias, _STRIDE_2)
+            return halving_convolution(x, weight, self.bias)
         return convolution(x, weight, self.bias, self.geometry)
 
 
