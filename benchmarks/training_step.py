@@ -1,19 +1,19 @@
-"""What an iteration of training costs, ours against the plainest correct PyTorch step of the same networks and losses.
+"""What an iteration of training costs, ours against the plainest correct PyTorch step of the same networks and losses
+(`benchmarks.plain_step`).
 
-    python -m benchmarks.training_step            # all models; about five minutes; writes its results
-    python -m benchmarks.training_step --only dcgan vae
+    python -m benchmarks.training_step            # all models; about a quarter of an hour; writes its results
+    python -m benchmarks.training_step --only progan     # writes the rows of these models
     python -m benchmarks.training_step --quick    # smaller networks, half a minute, writes nothing
 
 Throughput is real images per second of processor time on one thread, the median of interleaved repeats, so that what
-else the machine does matters little. GFLOP are those of convolutions and matrix products that were computed, second
-derivatives included; with them and with the peak, the best rate of a few large convolutions on this machine, figures
-can be carried to another processor.
+else the machine does matters little; one repeat where a step takes long, of both at the same time. GFLOP are those of
+convolutions and matrix products that were computed, second derivatives included; with them and with the peak, the best
+rate of a few large convolutions on this machine, figures can be carried to another processor.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import os
 import resource
@@ -30,21 +30,19 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from benchmarks.plain_step import Plain
 from benchmarks.run import as_table, machine
-from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from limner.data.dataset import Dataset
 from limner.data.loader import Loader
 from limner.data.writer import DatasetWriter
-from limner.layers.convolution import Convolution, TransposedConvolution
 from limner.models import MODELS
-from limner.models.base import Model, Phase
+from limner.models.base import Model
 from limner.training.distributed import World
 from limner.training.settling import fast_bf16
 from limner.training.trainer import Recipe, Trainer
-from limner.types import Batch, Draws
 
 CPU = torch.device("cpu")
 HERE = Path(__file__).parent
@@ -60,94 +58,55 @@ class Work:
     resolution: int = 64
     batch_size: int = 64
 
+    @property
+    def title(self) -> str:
+        return f"{self.name} {self.resolution}²" if self.name == "progan" else self.name
+
     def model(self) -> Model:
+        """Fully grown, where it grows."""
         torch.manual_seed(0)
         kind = MODELS[self.name]
-        return kind(kind.Config(**({"latent_dim": 128, "width": 64} | dict(self.settings))), self.resolution)
+        model = kind(kind.Config(**self.settings), self.resolution)
+        model.set_images_seen(LATE)
+        return model
 
 
-ONE_EACH = {"critic_steps": 1}
+LATE = 10**8
+"""images seen: every schedule is over"""
+SIZES = {"latent_dim": 128, "width": 64}
+ONE_EACH = SIZES | {"critic_steps": 1}
 """one critic update per generator update, as the other models have"""
 WORKS = (
-    Work("dcgan"),
-    Work("lsgan"),
+    Work("dcgan", SIZES),
+    Work("lsgan", SIZES),
     Work("wgan", ONE_EACH),
     Work("wgan-gp", ONE_EACH),
-    Work("infogan"),
-    Work("began"),
-    Work("vae"),
-    Work("vae-gan"),
+    Work("infogan", SIZES),
+    Work("began", SIZES),
+    Work("vae", SIZES),
+    Work("vae-gan", SIZES),
+    Work("progan", resolution=32, batch_size=16),
+    Work("progan", resolution=64, batch_size=16),
 )
-QUICK = tuple(Work(w.name, {**w.settings, "latent_dim": 16, "width": 8}, 16, 8) for w in WORKS)
+SMALL = {"latent_dim": 16, "width": 8}
+SMALL_PROGAN = {"latent_dim": 16, "fmap_base": 128, "fmap_max": 16}
+QUICK = (
+    *(Work(work.name, {**work.settings, **SMALL}, 16, 8) for work in WORKS if work.name != "progan"),
+    Work("progan", SMALL_PROGAN, 16, 8),
+)
 
 
 def ours(work: Work, dataset: Dataset, bf16: bool) -> Callable[[], object]:
     """An iteration of the trainer."""
     recipe = Recipe(batch_size=work.batch_size, bf16=bf16)
     trainer = Trainer(work.model(), Loader(dataset, seed=0, device=CPU), recipe, World())
+    trainer.images_seen = LATE
     return trainer.iteration
 
 
-# --- the plainest correct step ------------------------------------------------------------------------------------
-
-
-class Plain:
-    """The model's own losses as a tutorial would train them: torch's layers, their default memory format, an optimizer
-    that walks from tensor to tensor, nothing frozen, and the average of weights as a loop.
-
-    So every parameter gets its gradient in every update, whether or not its optimizer's turn has come.
-    """
-
-    def __init__(self, work: Work, dataset: Dataset, bf16: bool) -> None:
-        self.model = with_torch_layers(work.model())
-        self.average = copy.deepcopy(self.model)
-        self.batch_size, self.resolution, self.bf16 = work.batch_size, work.resolution, bf16
-        self.loader = Loader(dataset, seed=0, device=CPU)
-        self.rng = torch.Generator().manual_seed(0)
-        self.phases = [(phase, plain_optimizer(phase)) for phase in self.model.phases()]
-        self.seen = 0
-
-    def iteration(self) -> None:
-        for phase, optimizer in self.phases:
-            for step in range(phase.steps):
-                batch = self.batch(self.seen + step * self.batch_size)
-                self.model.zero_grad()
-                with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-                    loss, logs = phase.loss(batch)
-                loss.backward()
-                optimizer.step()
-                phase.after_step({name: value.detach() for name, value in logs.items()})
-        self.seen += self.batch_size * max(phase.steps for phase, _ in self.phases)
-        with torch.no_grad():
-            for average, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
-                average.mul_(0.999).add_(value, alpha=0.001)
-
-    def batch(self, start: int) -> Batch:
-        images, _ = self.loader.batch(start, start + self.batch_size, self.resolution)
-        latents = self.model.latents.sample(self.batch_size, self.rng)
-        return Batch(images.contiguous(), latents, Draws(self.rng, self.batch_size, 0, self.batch_size))
-
-
-def with_torch_layers(model: Model) -> Model:
-    """The same networks and weights, convolving with torch's own layers."""
-    for module in model.modules():
-        if isinstance(module, Convolution):
-            module.__class__ = nn.Conv2d
-        elif isinstance(module, TransposedConvolution):
-            module.__class__ = nn.ConvTranspose2d
-    return model
-
-
-def plain_optimizer(phase: Phase) -> torch.optim.Optimizer:
-    """The phase's, of the same numbers, neither fused nor over all tensors at once."""
-    parameters = [parameter for module in phase.trains for parameter in module.parameters()]
-    built = phase.optimizer.build(parameters)
-    one_by_one = {name: False for name in ("fused", "foreach") if name in built.defaults}
-    return type(built)(parameters, **(built.defaults | one_by_one))
-
-
 def plain(work: Work, dataset: Dataset, bf16: bool) -> Callable[[], object]:
-    return Plain(work, dataset, bf16).iteration
+    loader = Loader(dataset, seed=0, device=CPU)
+    return Plain(work.model(), loader, work.resolution, work.batch_size, bf16).iteration
 
 
 WAYS: Mapping[str, Callable[[Work, Dataset, bool], Callable[[], object]]] = {"plain": plain, "ours": ours}
@@ -207,16 +166,15 @@ def make_dataset(folder: Path, count: int = 512, resolution: int = 64) -> Datase
         return writer.finish()
 
 
-def peak_memory_mb(work: Work, bf16: bool, quick: bool) -> dict[str, int]:
-    """Of two processes that do nothing but two such iterations each, one plain and one ours."""
+def in_processes_of_their_own(work: Work, bf16: bool, quick: bool) -> dict[str, dict[str, float]]:
+    """What `child` says of each way: two processes that do nothing else, at the same time."""
     started = {}
     for way in WAYS:
-        words = [sys.executable, "-m", "benchmarks.training_step", "--child", work.name, way]
+        words = [sys.executable, "-m", "benchmarks.training_step", "--child", work.title, way]
         words += [*(["--bf16"] if bf16 else []), *(["--quick"] if quick else [])]
         settings = os.environ | {"OMP_NUM_THREADS": "1"}
         started[way] = subprocess.Popen(words, cwd=HERE.parent, stdout=subprocess.PIPE, text=True, env=settings)
-    said = {way: process.communicate()[0] for way, process in started.items()}
-    return {way: round(json.loads(text)["peak_mb"]) for way, text in said.items()}
+    return {way: json.loads(process.communicate()[0]) for way, process in started.items()}
 
 
 def measure(quick: bool = False, memory: bool = True, only: Sequence[str] = ()) -> list[dict[str, object]]:
@@ -233,10 +191,9 @@ def measure(quick: bool = False, memory: bool = True, only: Sequence[str] = ()) 
             rows = []
             for work in works:
                 for bf16 in precisions:
-                    rows.append(_row(work, dataset, bf16, peaks[bf16]))
-                    if memory:
-                        found = peak_memory_mb(work, bf16, quick)
-                        rows[-1] |= {f"{way} peak MB": found[way] for way in WAYS}
+                    found = in_processes_of_their_own(work, bf16, quick) if memory else {}
+                    rows.append(_row(work, dataset, bf16, peaks[bf16], found))
+                    rows[-1] |= {f"{way} peak MB": round(said["peak_mb"]) for way, said in found.items()}
                     print(as_table(rows[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
     finally:
         torch.set_num_threads(threads)
@@ -247,34 +204,39 @@ SLOW = 8.0
 """processor seconds of an iteration above which one repeat is enough"""
 
 
-def _row(work: Work, dataset: Dataset, bf16: bool, peak: float) -> dict[str, object]:
-    steps = {way: make(work, dataset, bf16) for way, make in WAYS.items()}
+def _row(
+    work: Work, dataset: Dataset, bf16: bool, peak: float, found: Mapping[str, Mapping[str, float]]
+) -> dict[str, object]:
     images = work.batch_size * max(phase.steps for phase in work.model().phases())
-    work_gflop = {way: gflop(step) / images for way, step in steps.items()}  # counts, and warms up
-    seconds: dict[str, list[float]] = {way: [] for way in steps}
-    for repeat in range(3):
-        if repeat > 0 and max(map(max, seconds.values())) > SLOW:
-            break
-        for way, step in steps.items():
-            seconds[way].append(cpu_seconds(step))
+    if found and max(said["cpu_seconds"] for said in found.values()) > SLOW:
+        work_gflop = {way: said["gflop"] / images for way, said in found.items()}
+        seconds = {way: [said["cpu_seconds"]] for way, said in found.items()}
+    else:
+        steps = {way: make(work, dataset, bf16) for way, make in WAYS.items()}
+        work_gflop = {way: gflop(step) / images for way, step in steps.items()}  # counts, and warms up
+        seconds = {way: [] for way in steps}
+        for _ in range(3):
+            for way, step in steps.items():
+                seconds[way].append(cpu_seconds(step))
     rates = {way: images / statistics.median(taken) for way, taken in seconds.items()}
-    row: dict[str, object] = {"model": work.name, "precision": "bf16" if bf16 else "fp32"}
-    row |= {f"{way} images/cpu-s": round(rate, 1) for way, rate in rates.items()}
+    row: dict[str, object] = {"model": work.title, "precision": "bf16" if bf16 else "fp32"}
+    row |= {f"{way} images/cpu-s": round(rate, 1 if rate >= 1 else 3) for way, rate in rates.items()}
     row["ours / plain"] = round(rates["ours"] / rates["plain"], 2)
     row |= {f"{way} GFLOP/image": round(total, 2) for way, total in work_gflop.items()}
     row["peak GFLOP/s"] = round(peak, 1)
-    row |= {f"{way} share of peak": round(work_gflop[way] * rates[way] / peak, 2) for way in steps}
+    row |= {f"{way} share of peak": round(work_gflop[way] * rates[way] / peak, 2) for way in WAYS}
     return row
 
 
-def child(name: str, way: str, bf16: bool, quick: bool) -> None:
+def child(title: str, way: str, bf16: bool, quick: bool) -> None:
+    """Two iterations: the first counts, the second is timed; the most memory of both."""
     torch.set_num_threads(1)
-    work = next(work for work in (QUICK if quick else WORKS) if work.name == name)
+    work = next(work for work in (QUICK if quick else WORKS) if work.title == title)
     with tempfile.TemporaryDirectory() as folder:
-        step = WAYS[way](work, make_dataset(Path(folder) / "data"), bf16)
-        step()
-        step()
-    print(json.dumps({"peak_mb": own_peak_mb()}))
+        step = WAYS[way](work, make_dataset(Path(folder) / "data", resolution=work.resolution), bf16)
+        counted = gflop(step)
+        seconds = cpu_seconds(step)
+    print(json.dumps({"peak_mb": own_peak_mb(), "gflop": counted, "cpu_seconds": seconds}))
 
 
 def own_peak_mb() -> float:
@@ -296,10 +258,19 @@ def write(name: str, rows: Sequence[Mapping[str, object]]) -> None:
     print(f"written: {path}, {PAGE}", file=sys.stderr)
 
 
+def with_others(rows: Sequence[Mapping[str, object]]) -> list[Mapping[str, object]]:
+    """These rows in the place of those of the same models in the file of results; its other rows stay."""
+    kept = json.loads((HERE / "results" / "training_step.json").read_text())["results"]
+    found = {(row["model"], row["precision"]): row for row in [*kept, *rows]}
+    return list(found.values())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small networks; nothing is written")
-    parser.add_argument("--only", nargs="+", default=(), choices=MODELS, help="some models; nothing is written")
+    parser.add_argument(
+        "--only", nargs="+", default=(), choices=MODELS, help="some models; only their rows are written"
+    )
     parser.add_argument("--no-memory", action="store_true", help="leave out the peak memory")
     parser.add_argument("--child", nargs=2, metavar=("WORK", "WAY"), help=argparse.SUPPRESS)
     parser.add_argument("--bf16", action="store_true", help=argparse.SUPPRESS)
@@ -309,8 +280,8 @@ def main() -> None:
         return
     rows = measure(flags.quick, not (flags.quick or flags.no_memory), flags.only)
     print(as_table(rows))
-    if not (flags.quick or flags.only or flags.no_memory):
-        write("training_step", rows)
+    if not (flags.quick or flags.no_memory):
+        write("training_step", with_others(rows) if flags.only else rows)
 
 
 if __name__ == "__main__":
