@@ -145,12 +145,12 @@ class Plan:
             needs = size(stage.peak_bytes) if stage.peak_bytes < float("inf") else "more than there is"
             found.append(
                 f"memory: {stage.named}, {stage.phase or 'first'} phase, a batch of {stage.batch_size} taken {parts} "
-                f"needs {needs}, there are {self.budget.said}; use a smaller --batch-size or --resolution, narrower "
+                f"needs {needs} of {self.budget.said}; use a smaller --batch-size or --resolution, narrower "
                 f"networks, or more --memory"
             )
         elif self.stages and self.budget and self.peak_bytes > self.budget.bytes:
             found.append(
-                f"memory: drawing pictures of {self.model.resolution}² needs {size(self.peak_bytes)}, there are "
+                f"memory: drawing pictures of {self.model.resolution}² needs {size(self.peak_bytes)} of "
                 f"{self.budget.said}; use a smaller --resolution, narrower networks, or more --memory"
             )
         if self.stages and self.disk_bytes > self.free_disk_bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import sys
@@ -25,8 +26,8 @@ _CGROUP_ONE_FILES = (("memory.limit_in_bytes", "memory.usage_in_bytes", "total_i
 class Budget:
     """Memory that a process may take."""
 
-    bytes: float
-    free: float
+    bytes: int | float
+    free: int | float
     """what there is: nothing is tried that would take more"""
     said: str
     """in words, where it comes from"""
@@ -48,7 +49,7 @@ def find_budget(memory: str | None, device: torch.device, processes: int, *, exa
         return Budget(free, free, f"{size(free)} ({SHARE_OF_FREE:.0%} of what is free now)")
     granted = parse_size(memory)
     if exactly or granted <= free:
-        return Budget(granted, free, f"--memory {memory}")
+        return Budget(granted, free, f"{size(granted)} (--memory)")
     return Budget(free, free, f"{size(free)} ({SHARE_OF_FREE:.0%} of what is free now, less than --memory {memory})")
 
 
@@ -64,7 +65,7 @@ def parse_size(text: str) -> int:
     return int(float(found[1]) * _UNITS[found[2]])
 
 
-def size(count: float) -> str:
+def size(count: int | float) -> str:
     """Bytes in the unit that suits them: "950 MB", "8.3 GB"."""
     for unit, least in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= least:
@@ -139,6 +140,12 @@ def peak_bytes(device: torch.device) -> int:
         return int(torch.cuda.max_memory_allocated(device))
     found = _status("VmHWM")
     return largest_ever_bytes() if found is None else found
+
+
+def hand_back() -> None:
+    """Give the system the pages that have become free again, where its C library can."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def restart_peak(device: torch.device) -> None:

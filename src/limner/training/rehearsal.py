@@ -27,7 +27,7 @@ from limner.pixels import to_bytes
 from limner.training import command  # noqa: F401 - what a run imports takes memory here as well
 from limner.training.config import config_from_json
 from limner.training.distributed import World
-from limner.training.memory import is_out_of_memory, peak_bytes, restart_peak
+from limner.training.memory import hand_back, is_out_of_memory, peak_bytes, restart_peak
 from limner.training.randomness import seed_everything, stream
 from limner.training.sheets import generate
 from limner.training.trainer import Recipe, Trainer
@@ -88,6 +88,7 @@ class Rehearsal:
         trainer.recipe = dataclasses.replace(trainer.recipe, micro_batch=micro_batch)
         trainer.images_seen = images_seen
         trainer.model.set_images_seen(images_seen)
+        hand_back()  # of what larger batches and other stages took
         self._make_room_for_optimizers()
         times: list[float] = []
         peaks = {"": 0}

@@ -66,7 +66,7 @@ class Rehearsals:
 
     def _figures(self, **request: Any) -> Answer | None:
         reply = self._ask(request)
-        return None if reply is None else Answer(reply["peak_bytes"], reply["seconds"], reply["phase"])
+        return None if reply is None else Answer(float(reply["peak_bytes"]), reply["seconds"], reply["phase"])
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any] | None:
         """The answer; None where memory was out, whoever noticed."""
