@@ -66,7 +66,7 @@ class Work:
         """Fully grown, where it grows."""
         torch.manual_seed(0)
         kind = MODELS[self.name]
-        model = kind(kind.Config(**self.settings), self.resolution)
+        model = kind(kind.with_batch_size(kind.Config(**self.settings), self.batch_size), self.resolution)
         model.set_images_seen(LATE)
         return model
 
