@@ -1,6 +1,6 @@
 """The three maps of a convolution, each computed in every way there is for it: CPU milliseconds, one thread.
 
-    python -m benchmarks.convolutions    # half a minute; writes its results
+    python -m benchmarks.convolutions    # a minute; writes its results
 
 What `limner.layers.bilinear` chooses between; its limits come from here.
 """
@@ -18,16 +18,25 @@ from benchmarks.training_step import write
 from limner.layers import bilinear
 from limner.layers.bilinear import Geometry, convolve, correlate, spread
 
-BATCH = 64
 WAYS = ("convolution", "product", "winograd", "planes")
 LAYERS = (
-    (3, 64, 64, Geometry(4, 2, 1)),
-    (64, 128, 32, Geometry(4, 2, 1)),
-    (128, 256, 16, Geometry(4, 2, 1)),
-    (256, 512, 8, Geometry(4, 2, 1)),
-    (512, 128, 4, Geometry(4, 1, 0)),
+    (64, 3, 64, 64, Geometry(4, 2, 1)),
+    (64, 64, 128, 32, Geometry(4, 2, 1)),
+    (64, 128, 256, 16, Geometry(4, 2, 1)),
+    (64, 256, 512, 8, Geometry(4, 2, 1)),
+    (64, 512, 128, 4, Geometry(4, 1, 0)),
+    (16, 512, 512, 4, bilinear.KEEPING),
+    (16, 512, 512, 8, bilinear.KEEPING),
+    (16, 512, 512, 16, bilinear.KEEPING),
+    (4, 512, 512, 32, bilinear.KEEPING),
+    (4, 256, 256, 64, bilinear.KEEPING),
+    (4, 128, 128, 64, bilinear.KEEPING),
+    (16, 512, 512, 16, bilinear.AVERAGING),
+    (8, 512, 512, 32, bilinear.AVERAGING),
+    (4, 256, 512, 64, bilinear.AVERAGING),
 )
-"""channels before and after, side before, how the kernel moves: DCGAN's discriminator, and its generator's first"""
+"""images, channels before and after, side before, how the kernel moves: DCGAN's discriminator, its generator's first
+layer, and ProGAN's discriminator"""
 
 
 def milliseconds(ways: Mapping[str, Callable[[], object]], repeats: int = 5) -> dict[str, float]:
@@ -43,9 +52,9 @@ def milliseconds(ways: Mapping[str, Callable[[], object]], repeats: int = 5) -> 
 
 
 def possible(name: str, before: int, geometry: Geometry) -> tuple[str, ...]:
-    if geometry != bilinear.HALVING:
+    if geometry not in bilinear.WINOGRAD:
         return WAYS[:2]
-    if before > bilinear.MOST_PLANES:
+    if geometry != bilinear.HALVING or before > bilinear.MOST_PLANES:
         return WAYS[:3]
     return (*WAYS[:3], "planes") if name == "spread" else WAYS[:3]
 
@@ -62,8 +71,8 @@ def measure() -> list[dict[str, object]]:
     """One row per layer and map: every way in milliseconds, interleaved."""
     torch.set_num_threads(1)
     rows: list[dict[str, object]] = []
-    for before, after, side, geometry in LAYERS:
-        x = torch.randn(BATCH, before, side, side).to(memory_format=torch.channels_last)
+    for images, before, after, side, geometry in LAYERS:
+        x = torch.randn(images, before, side, side).to(memory_format=torch.channels_last)
         w = torch.randn(after, before, geometry.kernel, geometry.kernel).to(memory_format=torch.channels_last)
         y = torch.randn_like(convolve(x, w, geometry))
         maps: dict[str, Callable[[], object]] = {
@@ -75,7 +84,7 @@ def measure() -> list[dict[str, object]]:
             ways = {way: forced(work, way) for way in possible(name, before, geometry)}
             shown = {f"{way}, ms": "" for way in WAYS} | milliseconds(ways)
             chosen = bilinear.choose(name, x, w.shape, geometry, (side, side), y.shape[2:])
-            layer = f"{before} → {after}, {side}² → {y.shape[2]}²"
+            layer = f"{images} x {before} → {after}, kernel {geometry.kernel}, {side}² → {y.shape[2]}²"
             rows.append({"layer": layer, "map": name, **shown, "chosen": chosen})
     return rows
 
