@@ -2,6 +2,7 @@
 
     python benchmarks/kills.py                 # 100 kills -9 of each kind for each model
     python benchmarks/kills.py --kills 20      # a look; half an hour on two cores busy with five other jobs
+    python benchmarks/kills.py --kills 20 --models progan --out kills_progan.json    # and the controls
 
 Real runs of tiny models (tests/kill_harness.py) with a checkpoint in every iteration are killed
 
@@ -51,13 +52,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100, help="of each kind for each model")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--models", nargs="+", choices=tuple(TINY), default=tuple(TINY), help="which; all by default")
     parser.add_argument("--out", type=Path, default=RESULT)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     began = time.monotonic()
     memory = Path("/dev/shm")
     with restless_is_known(), tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as place:
-        rows = [row for name in TINY for row in kill_model(name, Path(place), chosen.kills, chosen.seed)]
+        rows = [row for name in chosen.models for row in kill_model(name, Path(place), chosen.kills, chosen.seed)]
         controls = kill_faulty_writers(Path(place), chosen.seed)
     minutes = (time.monotonic() - began) / 60
     print_calls(rows)
@@ -126,7 +128,7 @@ def measure(name: str, kind: str, work: Callable[[Tally], None]) -> dict[str, An
     tally, began = Tally(), time.monotonic()
     work(tally)
     row = {"model": name, "kind": kind, **asdict(tally), "seconds": round(time.monotonic() - began, 1)}
-    if name == "dcgan" and kind == "random time":
+    if kind == "random time":
         titles = [column.replace("_", " ").removeprefix("most iterations ") for column in COLUMNS]
         print(f"{'model':10} {'killed at':20} " + " ".join(f"{title:>10}" for title in [*titles, "seconds"]))
     print(f"{name:10} {kind:20} " + " ".join(f"{row[column]:10}" for column in (*COLUMNS, "seconds")), flush=True)
@@ -146,8 +148,9 @@ def write_result(
 ) -> None:
     total = {column: sum(row[column] for row in rows) for column in COLUMNS[:-1]}
     total[COLUMNS[-1]] = max(row[COLUMNS[-1]] for row in rows)
+    models = f" --models {' '.join(chosen.models)}" if set(chosen.models) != set(TINY) else ""
     result = {
-        "command": f"python benchmarks/kills.py --kills {chosen.kills} --seed {chosen.seed}",
+        "command": f"python benchmarks/kills.py --kills {chosen.kills} --seed {chosen.seed}{models}",
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "machine": {
             "cpu": cpu_name(),
