@@ -56,6 +56,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=RESULT)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
+    titles = [column.replace("_", " ").removeprefix("most iterations ") for column in COLUMNS]
+    print(f"{'model':10} {'killed at':20} " + " ".join(f"{title:>10}" for title in [*titles, "seconds"]))
     began = time.monotonic()
     memory = Path("/dev/shm")
     with restless_is_known(), tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as place:
@@ -128,9 +130,6 @@ def measure(name: str, kind: str, work: Callable[[Tally], None]) -> dict[str, An
     tally, began = Tally(), time.monotonic()
     work(tally)
     row = {"model": name, "kind": kind, **asdict(tally), "seconds": round(time.monotonic() - began, 1)}
-    if kind == "random time":
-        titles = [column.replace("_", " ").removeprefix("most iterations ") for column in COLUMNS]
-        print(f"{'model':10} {'killed at':20} " + " ".join(f"{title:>10}" for title in [*titles, "seconds"]))
     print(f"{name:10} {kind:20} " + " ".join(f"{row[column]:10}" for column in (*COLUMNS, "seconds")), flush=True)
     return row
 
