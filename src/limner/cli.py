@@ -24,6 +24,7 @@ usage: limner VERB … [--debug]
   plan [MODEL]               what a run would take of memory, time and disk, and whether it fits
   models                     list the models
   sample RUN                 draw faces from a trained model, one a seed
+  walk RUN --seeds 1,5,9     from face to face through the latents: a sheet, or a moving picture
   evaluate RUN               measure a trained model
   compare RUN RUN …          trained models side by side on equal terms: numbers, and of three or more one page
   report RUN                 write a run's report.html again
@@ -102,6 +103,7 @@ def _run(words: list[str]) -> int:
         "plan": _plan,
         "models": _models,
         "sample": _sample,
+        "walk": _walk,
         "evaluate": _evaluate,
         "compare": _compare,
         "report": _report,
@@ -167,6 +169,12 @@ def _sample(words: list[str]) -> int:
     from limner.explore.sample import sample
 
     return _call(sample, words, "limner sample")
+
+
+def _walk(words: list[str]) -> int:
+    from limner.explore.walk import walk
+
+    return _call(walk, words, "limner walk")
 
 
 def _evaluate(words: list[str]) -> int:

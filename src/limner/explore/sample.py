@@ -53,11 +53,11 @@ def sample(
     one_sheet = bool(out.suffix) and not out.is_dir()
     if one_sheet:
         check_suffix(out)
-    model, origin = _load(run, weights, device)
+    model, origin = load_with_origin(run, weights, device)
     asked = asked_attributes(model, wanted, unwanted)
     if asked:
         origin["attributes"] = ",".join(f"{name}={value}" for name, value in asked.items())
-    faces = _tracked(generate_faces(model, chosen, asked), len(chosen))
+    faces = tracked(generate_faces(model, chosen, asked), len(chosen))
     if one_sheet:
         images = np.stack(list(faces))
         picture = sheet(images, columns, scale=max(-(-_SHEET_CELL_PIXELS // images.shape[1]), 1))
@@ -130,23 +130,35 @@ def generate_faces(model: Any, seeds: Sequence[int], asked: Mapping[str, int] | 
     Each seed's latents come from a CPU generator of its own, and each face is computed alone: in a batch, its last bits
     would depend on how many are computed with it.
     """
+    for seed in seeds:
+        yield paint(model, latents_of_seed(model, seed, asked))
+
+
+def latents_of_seed(model: Any, seed: int, asked: Mapping[str, int] | None = None) -> Any:
+    """[1, d], on the CPU: what that seed's face is made of, with the attributes asked for."""
+    import torch
+
+    latents = model.latents.sample(1, torch.Generator().manual_seed(seed))
+    if not asked:
+        return latents
+    row = model.latents.split(latents)["attributes"].clone()
+    for name, value in asked.items():
+        row[:, model.labels.names.index(name)] = value
+    return model.latents.replace(latents, attributes=row)
+
+
+def paint(model: Any, latents: Any) -> np.ndarray:
+    """The face of latents [1, d]: uint8 [r, r, 3]."""
     import torch
 
     from limner.pixels import to_bytes
 
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    for seed in seeds:
-        with torch.inference_mode():
-            latents = model.latents.sample(1, torch.Generator().manual_seed(seed))
-            if asked:
-                row = model.latents.split(latents)["attributes"].clone()
-                for name, value in asked.items():
-                    row[:, model.labels.names.index(name)] = value
-                latents = model.latents.replace(latents, attributes=row)
-            yield to_bytes(model.generate(latents.to(device)))[0].cpu().numpy()
+    with torch.inference_mode():
+        return to_bytes(model.generate(latents.to(device)))[0].cpu().numpy()
 
 
-def _load(run: Path, weights: Literal["ema", "raw"], device: str) -> tuple[Any, dict[str, object]]:
+def load_with_origin(run: Path, weights: Literal["ema", "raw"], device: str) -> tuple[Any, dict[str, object]]:
     """The model on its device, and what a picture's record says of its origin."""
     import limner
 
@@ -170,7 +182,7 @@ def _default_sheet(run: Path, seeds: str) -> Path:
     return folder / "samples" / f"seeds-{name}.png"
 
 
-def _tracked(faces: Iterator[np.ndarray], count: int) -> Iterator[np.ndarray]:
+def tracked(faces: Iterator[np.ndarray], count: int) -> Iterator[np.ndarray]:
     """The same faces, with a bar on standard error where that is a terminal."""
     from rich.console import Console
     from rich.progress import track

@@ -43,6 +43,9 @@ SAFE_FIELDS = frozenset(
 """change nothing about the weights, so a resumed run may change them; `data` still has to be the same data set, and
 the pre-flight alone changes `micro_batches`, by rounding, where a machine has less memory than before"""
 
+ADDED_LATER: Mapping[str, Any] = {"memory": None, "preflight": "auto", "micro_batches": []}
+"""settings that the first runs did not have yet, with what they did: those runs go on, and load"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(Generic[M]):
@@ -173,7 +176,7 @@ def config_to_json(name: str, config: TrainConfig[Any]) -> dict[str, Any]:
 
 def config_from_json(facts: Mapping[str, Any], where: Path) -> tuple[type[Model], TrainConfig[Any]]:
     """The model's class and the settings; every field must be known, be there, and be of its type."""
-    facts = dict(facts)
+    facts = {**ADDED_LATER, **facts}
     model_class = find_model(str(facts.pop("model_name", "")))
     settings = facts.pop("model", None)
     if not isinstance(settings, Mapping):
@@ -216,6 +219,7 @@ def refuse_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[
     """
     allowed: list[str] = []
     refused: list[str] = []
+    before = {**ADDED_LATER, **before}
     for name in sorted({*_flatten(before), *_flatten(after)}):
         old, new = _flatten(before).get(name, "absent"), _flatten(after).get(name, "absent")
         if old == new:

@@ -1,0 +1,93 @@
+"""Moving pictures as MP4: H.264, which every browser and phone plays. Needs PyAV (`pip install 'limner[video]'`)."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from limner.errors import LimnerError
+from limner.explore.pictures import provenance_record, write_whole
+
+_QUALITY = "16"  # H.264's constant rate factor: 0 is lossless, 23 usual, and pixels of faces are few
+
+
+def require_av(path: Path) -> Any:
+    """PyAV; asked for before the work is done.
+
+    Raises:
+        LimnerError: it is not installed.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise LimnerError(
+            f"{path}: an .mp4 needs PyAV ({error}); `pip install 'limner[video]'`, or take .webp or .gif"
+        ) from error
+    return av
+
+
+def write_video(
+    path: Path,
+    frames: Iterable[Image.Image],
+    *,
+    frames_per_second: float,
+    hold_last_seconds: float = 0.0,
+    provenance: Mapping[str, object] | None = None,
+) -> Path:
+    """An MP4 of frames of one size; the file appears whole or not at all.
+
+    Args:
+        path: an .mp4.
+        frames: pictures, taken one after another, so that they need not all be in memory; an odd row or column is
+            repeated, as H.264 takes even sides.
+        frames_per_second: how many are shown in a second.
+        hold_last_seconds: how much longer the last one is shown.
+        provenance: as for `save_picture`, kept as the file's comment, which most programs drop when they save again.
+
+    Raises:
+        LimnerError: PyAV is missing, or there is no frame.
+        ResourceError: the file cannot be written.
+    """
+    av = require_av(path)
+    rate = Fraction(frames_per_second).limit_denominator(1000)
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / "draft.mp4"
+        # The index goes in front, so that a page can begin to show it at once; for that the file is written twice.
+        with av.open(str(draft), "w", options={"movflags": "faststart"}) as container:
+            if provenance is not None:
+                container.metadata["comment"] = provenance_record(provenance)
+            _encode(av, container, path, frames, rate, round(hold_last_seconds * rate))
+        return write_whole(path, draft.read_bytes())
+
+
+def _encode(av: Any, container: Any, path: Path, frames: Iterable[Image.Image], rate: Fraction, held: int) -> None:
+    stream = container.add_stream("libx264", rate=rate, options={"crf": _QUALITY})
+    stream.pix_fmt = "yuv420p"
+    last = None
+    for frame in frames:
+        first, last = last is None, _even(frame)
+        if first:
+            stream.width, stream.height = last.size
+        container.mux(stream.encode(av.VideoFrame.from_image(last)))
+    if last is None:
+        raise LimnerError(f"{path}: a video needs at least one frame")
+    for _ in range(held):
+        container.mux(stream.encode(av.VideoFrame.from_image(last)))
+    container.mux(stream.encode(None))
+
+
+def _even(frame: Image.Image) -> Image.Image:
+    """RGB of even sides."""
+    frame = frame.convert("RGB")
+    width, height = frame.width + frame.width % 2, frame.height + frame.height % 2
+    if (width, height) == frame.size:
+        return frame
+    larger = Image.new("RGB", (width, height))
+    larger.paste(frame, (width - frame.width, height - frame.height))
+    larger.paste(frame, (0, 0))
+    return larger
