@@ -88,6 +88,7 @@ def _even(frame: Image.Image) -> Image.Image:
     if (width, height) == frame.size:
         return frame
     larger = Image.new("RGB", (width, height))
-    larger.paste(frame, (width - frame.width, height - frame.height))
-    larger.paste(frame, (0, 0))
+    for left in (width - frame.width, 0):
+        for top in (height - frame.height, 0):
+            larger.paste(frame, (left, top))
     return larger
