@@ -117,7 +117,7 @@ def test_what_cannot_be_planned(
 
 AGREEING = """
 import json, sys
-from limner.training import forecast
+from limner.training import planning
 from limner.training.distributed import join_world
 from limner.training.preflight import StageFigures
 with join_world("cpu") as world:
@@ -126,7 +126,7 @@ with join_world("cpu") as world:
         start=0, stop=8, resolution=8, fading=False, batch_size=8,
         micro_batch=figures[0], peak_bytes=figures[1], seconds_per_image=figures[2],
     )
-    both = forecast.agree(own, world)
+    both = planning.agree(own, world)
     print(json.dumps([both.micro_batch, both.peak_bytes, both.seconds_per_image, world.size_here]))
 """
 

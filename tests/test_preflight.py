@@ -16,7 +16,7 @@ from limner.checkpoint import newest_checkpoint
 from limner.errors import LimnerError, ResourceError
 from limner.latents import NO_LABELS
 from limner.models import MODELS, Model
-from limner.training import forecast, run
+from limner.training import forecast, planning, run
 from limner.training.config import TrainConfig, read_config
 from limner.training.distributed import World
 from limner.training.log import read_events
@@ -87,7 +87,11 @@ class Machine:
     def __call__(self, images_seen: int, batch_size: int, micro_batch: int, timed: bool) -> Answer | None:
         self.asked.append((batch_size, micro_batch))
         peak = 100.0 + 10 * micro_batch
-        return Answer(peak, self.seconds * batch_size, "generator") if peak <= self.memory else None
+        return (
+            Answer(peak, self.seconds * batch_size, "generator", self.seconds * batch_size)
+            if peak <= self.memory
+            else None
+        )
 
 
 STAGE = StageFigures(start=0, stop=1000, resolution=8, fading=True, batch_size=16)
@@ -213,7 +217,7 @@ def test_parts_are_settled_into_the_run_and_kept_by_resume(
         monkeypatch.setattr(Rehearsals, "updates", lambda self, *request, **more: machine(*request, **more))
         monkeypatch.setattr(Rehearsals, "pictures", lambda self, *request: Answer(1.0, 1.0))
         monkeypatch.setattr(Rehearsals, "checkpoint_bytes", lambda self: 1000)
-        monkeypatch.setattr(forecast, "find_budget", lambda *arguments, **more: budget)
+        monkeypatch.setattr(planning, "find_budget", lambda *arguments, **more: budget)
 
     def only_at_16(images_seen: int, batch_size: int, micro_batch: int, timed: bool) -> Answer | None:
         answer = machine(images_seen, batch_size, micro_batch, timed)
@@ -277,7 +281,7 @@ def test_when_it_is_done_by_itself() -> None:
     progan, dcgan = MODELS["progan"], MODELS["dcgan"]
 
     def wanted(config: TrainConfig[Any], model_class: type[Model] = progan, start: int = 0) -> bool:
-        return forecast._wanted(model_class, outline(model_class, config, NO_LABELS), config, start)
+        return planning._wanted(model_class, outline(model_class, config, NO_LABELS), config, start)
 
     assert wanted(settled(growing(kimg=10.0)))
     assert not wanted(settled(growing(kimg=9.0)))

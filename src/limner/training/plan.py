@@ -14,8 +14,9 @@ from limner.data.dataset import Dataset, open_dataset
 from limner.errors import ResourceError
 from limner.training import command
 from limner.training.distributed import join_world
-from limner.training.forecast import Plan, make_plan
+from limner.training.forecast import Plan
 from limner.training.memory import size
+from limner.training.planning import make_plan
 from limner.training.preflight import PATIENCE_SECONDS, StageFigures
 from limner.training.progress import duration, kimg
 from limner.training.settling import labels_of, settle

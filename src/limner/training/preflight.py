@@ -20,7 +20,9 @@ from limner.training.rehearsing import Answer
 from limner.training.trainer import refuse_batch
 
 PATIENCE_SECONDS = 10.0
-"""an iteration that would take longer is not tried whole, but scaled from smaller ones"""
+"""an iteration that would take longer, on cores of its own, is not tried whole, but scaled from smaller ones"""
+_WARM_SECONDS = 2.0
+"""an iteration that took longer is not done again: what its first time cost beside hardly counts"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,22 +140,22 @@ def settle_stage(
     if not tried:
         return replace(stage, peak_bytes=float("inf"))
     for micro_batch in sizes:
-        peak, seconds = _read_off(tried, micro_batch)
+        peak, seconds, effort = _read_off(tried, micro_batch)
         if peak > budget.bytes:
             continue
-        seconds *= own / micro_batch
-        phase, scaled = tried[max(tried)].phase, True
-        if seconds <= PATIENCE_SECONDS and peak <= budget.free:
+        phase, passes = tried[max(tried)].phase, own / micro_batch
+        scaled = own not in tried or micro_batch < own
+        if effort * passes <= (PATIENCE_SECONDS if scaled else _WARM_SECONDS) and peak <= budget.free:
             whole = ask(middle, own, micro_batch, True)
             if whole is None or whole.peak_bytes > budget.bytes:
                 continue
-            peak, seconds, phase, scaled = whole.peak_bytes, whole.seconds, whole.phase, False
+            peak, seconds, phase, scaled, passes = whole.peak_bytes, whole.seconds, whole.phase, False, 1.0
         return replace(
             stage,
             micro_batch=micro_batch,
             peak_bytes=peak,
             phase=phase,
-            seconds_per_image=seconds / (stage.batch_size * stage.steps),
+            seconds_per_image=seconds * passes / (stage.batch_size * stage.steps),
             scaled=scaled,
         )
     return replace(stage, peak_bytes=_read_off(tried, sizes[-1])[0], phase=tried[max(tried)].phase)
@@ -171,20 +173,19 @@ def _climb(ask: Callable[[int], Answer | None], first: int, own: int, budget: Bu
         if rows == own or answer.peak_bytes > budget.free:
             return tried
         rows = min(2 * rows, own)
-        peak, seconds = _read_off(tried, rows)
-        if len(tried) > 1 and (peak > min(budget.bytes, budget.free) or seconds > PATIENCE_SECONDS):
+        peak, _, effort = _read_off(tried, rows)
+        if len(tried) > 1 and (peak > min(budget.bytes, budget.free) or effort > PATIENCE_SECONDS):
             return tried
 
 
-def _read_off(tried: dict[int, Answer], rows: int) -> tuple[float, float]:
-    """Peak and seconds of an iteration with so many rows: between two that were tried, or beyond the last two."""
-    if not tried:
-        return float("inf"), float("inf")
+def _read_off(tried: dict[int, Answer], rows: int) -> tuple[float, float, float]:
+    """Peak, seconds and effort of an iteration with so many rows: between two that were tried, or beyond the last."""
     at = sorted(tried)
-    values = np.array([[tried[n].peak_bytes, tried[n].seconds] for n in at])
+    values = np.array([[tried[n].peak_bytes, tried[n].seconds, tried[n].effort_seconds] for n in at])
     if rows <= at[-1] or len(at) == 1:
         grown = max(1.0, rows / at[-1])  # beyond a single one: no more than in proportion
-        return float(np.interp(rows, at, values[:, 0])) * grown, float(np.interp(rows, at, values[:, 1])) * grown
-    slope = (values[-1] - values[-2]).clip(min=0) / (at[-1] - at[-2])
-    peak, seconds = values[-1] + slope * (rows - at[-1])
-    return float(peak), float(seconds)
+        found = [float(np.interp(rows, at, column)) * grown for column in values.T]
+    else:
+        slope = (values[-1] - values[-2]).clip(min=0) / (at[-1] - at[-2])
+        found = (values[-1] + slope * (rows - at[-1])).tolist()
+    return found[0], found[1], found[2]

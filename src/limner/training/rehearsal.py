@@ -91,14 +91,20 @@ class Rehearsal:
         hand_back()  # of what larger batches and other stages took
         self._make_room_for_optimizers()
         times: list[float] = []
+        effort = 0.0
         peaks = {"": 0}
         while not times or (timed and sum(times) < _REPEAT_WITHIN_SECONDS and len(times) < 4):
-            began = time.perf_counter()
+            began, computed = time.perf_counter(), time.process_time()
             for name, peak in self._iteration(batch_size).items():
                 peaks[name] = max(peaks.get(name, 0), peak)
             times.append(time.perf_counter() - began)
+            if self.device.type == "cpu":
+                effort = min(times[-1], (time.process_time() - computed) / torch.get_num_threads())
+            else:
+                effort = times[-1]
         phase = max(peaks, key=lambda name: peaks[name])
-        return {"peak_bytes": peaks[phase], "phase": phase, "seconds": statistics.median(times[1:] or times)}
+        seconds = statistics.median(times[1:] or times)
+        return {"peak_bytes": peaks[phase], "phase": phase, "seconds": seconds, "effort_seconds": effort}
 
     def _iteration(self, batch_size: int) -> dict[str, int]:
         """As the trainer's own, at one stage and without moving on; the peak of memory in each phase."""
@@ -137,7 +143,12 @@ class Rehearsal:
         began = time.perf_counter()
         to_bytes(generate(model, latents, self.device)).cpu()
         seconds = time.perf_counter() - began
-        return {"peak_bytes": peak_bytes(self.device), "phase": "pictures", "seconds": seconds}
+        return {
+            "peak_bytes": peak_bytes(self.device),
+            "phase": "pictures",
+            "seconds": seconds,
+            "effort_seconds": seconds,
+        }
 
     def checkpoint_bytes(self) -> dict[str, Any]:
         """Of the state as it is: weights, their average, the optimizers'."""

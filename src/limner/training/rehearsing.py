@@ -25,6 +25,8 @@ class Answer:
     peak_bytes: float
     seconds: float
     phase: str = ""
+    effort_seconds: float = 0.0
+    """what `seconds` would have been had nobody else wanted the cores"""
 
 
 class Rehearsals:
@@ -66,7 +68,11 @@ class Rehearsals:
 
     def _figures(self, **request: Any) -> Answer | None:
         reply = self._ask(request)
-        return None if reply is None else Answer(float(reply["peak_bytes"]), reply["seconds"], reply["phase"])
+        return (
+            None
+            if reply is None
+            else Answer(float(reply["peak_bytes"]), reply["seconds"], reply["phase"], reply["effort_seconds"])
+        )
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any] | None:
         """The answer; None where memory was out, whoever noticed."""

@@ -22,9 +22,10 @@ from limner.metrics.choosing import check_class
 from limner.models import Model
 from limner.training.config import TrainConfig, config_to_json, refuse_changes
 from limner.training.distributed import World, join_world
-from limner.training.forecast import Plan, preflight
+from limner.training.forecast import Plan
 from limner.training.lock import RunLock
 from limner.training.log import RunLog, read_log
+from limner.training.planning import preflight
 from limner.training.preflight import micro_batches_by_resolution
 from limner.training.progress import Progress
 from limner.training.randomness import seed_everything
