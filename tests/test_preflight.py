@@ -24,6 +24,7 @@ from limner.training.memory import Budget, is_out_of_memory, parse_size, size
 from limner.training.preflight import StageFigures, allowed_sizes, settle_stage, stages_of
 from limner.training.rehearsing import Answer, Rehearsals
 from limner.training.settling import outline, settle
+from limner.training.trainer import Trainer
 from tiny import tiny_config
 
 NO_LIMIT = Budget(float("inf"), float("inf"), "all there is")
@@ -263,6 +264,33 @@ def test_parts_are_what_the_trainer_takes(tiny_dataset_folder: Path, tmp_path: P
         trainer.images_seen = images_seen
         trainer.iteration()
         assert set(sizes) == expected
+
+
+def test_memory_that_runs_out_within_a_run_ends_it_with_a_way_on(
+    tiny_dataset_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where 8² begins to fade in; what is saved is whole, and the run goes on from it."""
+    iteration = Trainer.iteration
+
+    def failing(self: Trainer) -> dict[str, torch.Tensor]:
+        if self.images_seen >= 16:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 TB")
+        return iteration(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "iteration", failing)
+        with pytest.raises(ResourceError) as caught:
+            run.train(MODELS["progan"], growing(data=tiny_dataset_folder), tmp_path / "run")
+    said = str(caught.value)
+    assert said.startswith("out of memory at 16 images, 8² fading in, batches of 8: ")
+    assert f"`limner resume {tmp_path / 'run'} --memory " in said
+    assert caught.value.exit_code == 5
+    events = read_events(tmp_path / "run" / "log.jsonl")
+    assert [e["reason"] for e in events if e["event"] == "end"] == ["out of memory"]
+    run.resume(tmp_path / "run", *read_config(tmp_path / "run" / "config.json"))
+    last = newest_checkpoint(tmp_path / "run" / "checkpoints", print)
+    assert last is not None
+    assert last.images_seen == 96
 
 
 def test_a_disk_too_small_is_refused_before_anything_is_made(

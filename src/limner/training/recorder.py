@@ -111,6 +111,12 @@ class Recorder:
         self._write("end", reason="finished")
         self.world.first_only(lambda still_here: self._report())
 
+    def give_up(self, reason: str) -> None:
+        """The run ends here for this process; what was saved last is what it can go on from."""
+        self._write("end", reason=reason)
+        if self.world.is_first:
+            self._report()
+
     def roll_back(self, error: NotFiniteError) -> None:
         """Back to the last good checkpoint with another order and other latents; give up after three in a row."""
         self.rollbacks += 1

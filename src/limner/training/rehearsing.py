@@ -123,4 +123,5 @@ def _start() -> subprocess.Popen[str]:
         stderr=subprocess.DEVNULL,
         text=True,
         env=environment,
+        start_new_session=True,  # Ctrl-C is the run's to hear
     )

@@ -25,6 +25,7 @@ from limner.training.distributed import World, join_world
 from limner.training.forecast import Plan
 from limner.training.lock import RunLock
 from limner.training.log import RunLog, read_log
+from limner.training.memory import is_out_of_memory, peak_bytes, size
 from limner.training.planning import preflight
 from limner.training.preflight import micro_batches_by_resolution
 from limner.training.progress import Progress
@@ -127,6 +128,24 @@ def _fit(trainer: Trainer, recorder: Recorder, images: int) -> None:
             return
         except NotFiniteError as error:
             recorder.roll_back(error)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            recorder.give_up("out of memory")
+            raise ResourceError(_out_of_memory(trainer, recorder.folder)) from error
+
+
+def _out_of_memory(trainer: Trainer, folder: Path) -> str:
+    stage = trainer.model.stage(trainer.images_seen)
+    batch_size = stage.batch_size or trainer.recipe.batch_size
+    micro_batch = trainer.recipe.micro_batches.get(stage.resolution, trainer.recipe.micro_batch)
+    parts = f" in parts of {micro_batch}" if micro_batch else ""
+    taken = peak_bytes(trainer.world.device)
+    return (
+        f"out of memory at {trainer.images_seen} images, {stage.resolution}²{' fading in' if stage.fading else ''}, "
+        f"batches of {batch_size}{parts}: {size(taken)} were taken at most; go on in smaller parts with "
+        f"`limner resume {folder} --memory {max(1, round(0.8 * taken / 1e6))}MB`, or on a machine with more"
+    )
 
 
 def _make_folder(
