@@ -25,6 +25,7 @@ usage: limner VERB … [--debug]
   models                     list the models
   sample RUN                 draw faces from a trained model, one a seed
   walk RUN --seeds 1,5,9     from face to face through the latents: a sheet, or a moving picture
+  timelapse RUN              the same faces as they were learned, through all resolutions: a moving picture
   evaluate RUN               measure a trained model
   compare RUN RUN …          trained models side by side on equal terms: numbers, and of three or more one page
   report RUN                 write a run's report.html again
@@ -104,6 +105,7 @@ def _run(words: list[str]) -> int:
         "models": _models,
         "sample": _sample,
         "walk": _walk,
+        "timelapse": _timelapse,
         "evaluate": _evaluate,
         "compare": _compare,
         "report": _report,
@@ -175,6 +177,12 @@ def _walk(words: list[str]) -> int:
     from limner.explore.walk import walk
 
     return _call(walk, words, "limner walk")
+
+
+def _timelapse(words: list[str]) -> int:
+    from limner.explore.time_lapse_verb import timelapse
+
+    return _call(timelapse, words, "limner timelapse")
 
 
 def _evaluate(words: list[str]) -> int:

@@ -6,9 +6,10 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from limner.errors import DataError, LimnerError
+from limner.explore.captions import captioned
 from limner.explore.pictures import READABLE, provenance_record, provenance_xmp, write_whole
 
 
@@ -47,7 +48,7 @@ def time_lapse(
         raise LimnerError(f"{path}: {len(captions)} captions for {len(frames)} frames; give one each or none")
     pictures = _same_size([_opened(frame) for frame in frames], max_side_pixels)
     if captions is not None:
-        pictures = [_captioned(picture, caption) for picture, caption in zip(pictures, captions, strict=True)]
+        pictures = [captioned(picture, caption) for picture, caption in zip(pictures, captions, strict=True)]
     times = [milliseconds] * (len(pictures) - 1) + [hold_last]
     encode = _gif if suffix == ".gif" else _animated_webp
     return write_whole(path, encode(pictures, times, provenance))
@@ -55,7 +56,7 @@ def time_lapse(
 
 def _opened(frame: Path | Image.Image) -> Image.Image:
     if isinstance(frame, Image.Image):
-        return frame.convert("RGB")
+        return frame if frame.mode == "RGB" else frame.convert("RGB")
     try:
         with Image.open(frame, formats=READABLE) as image:
             return image.convert("RGB")
@@ -73,17 +74,6 @@ def _same_size(pictures: list[Image.Image], max_side_pixels: int) -> list[Image.
         return picture.resize(size, Image.Resampling.NEAREST if enlarges else Image.Resampling.BOX)
 
     return [picture if picture.size == size else fitted(picture) for picture in pictures]
-
-
-def _captioned(picture: Image.Image, caption: str) -> Image.Image:
-    text_pixels = min(max(picture.width // 24, 10), 20)
-    strip = text_pixels + text_pixels // 2 + 4
-    framed = Image.new("RGB", (picture.width, picture.height + strip), (12, 12, 14))
-    framed.paste(picture, (0, 0))
-    font = ImageFont.load_default(text_pixels)
-    middle = picture.width / 2, picture.height + strip / 2
-    ImageDraw.Draw(framed).text(middle, caption, fill=(235, 235, 235), font=font, anchor="mm")
-    return framed
 
 
 def _gif(pictures: list[Image.Image], times: list[int], provenance: Mapping[str, object] | None) -> bytes:

@@ -12,6 +12,7 @@ from PIL import Image
 from limner.errors import LimnerError
 from limner.explore.pictures import READABLE
 from limner.explore.time_lapse import time_lapse
+from limner.training.drawn import captions_of
 from limner.training.page import data_uri, text
 from limner.training.progress import kimg
 
@@ -76,8 +77,7 @@ def time_lapse_figure(files: Sequence[Path]) -> str:
     film = frames[-1].with_name("time-lapse.gif")
     try:
         if not film.exists() or film.stat().st_mtime <= max(frame.stat().st_mtime for frame in frames):
-            captions = [_kimg_of(frame) for frame in frames]
-            time_lapse(frames, film, captions=captions, max_side_pixels=_FILM_SIDE_PIXELS, provenance={})
+            time_lapse(frames, film, captions=captions_of(frames), max_side_pixels=_FILM_SIDE_PIXELS, provenance={})
         content = data_uri("image/gif", film.read_bytes())
         with Image.open(film, formats=("GIF",)) as image:
             still = _webp(image)

@@ -19,6 +19,9 @@ from limner.training.trainer import Trainer
 
 SHEET_FACES = 64
 RECONSTRUCTIONS = 32
+COLUMNS = 8
+GAP = 2
+"""pixels between a sheet's faces and around them"""
 NAME = "images-{:012d}"
 _CELL_PIXELS = 96
 _PIXELS_AT_ONCE = 2**20
@@ -46,7 +49,7 @@ class Sheets:
         latents = model.latents.sample(SHEET_FACES, stream(self.seed, 0, "sheet", 0))
         faces = to_bytes(generate(model, latents, trainer.world.device)).cpu().numpy()
         file = self._save(faces, f"{NAME.format(trainer.images_seen)}.png", {})
-        logged: dict[str, Any] = {"file": file}
+        logged: dict[str, Any] = {"file": file, **size_then(model, trainer.images_seen)}
         reals = self._apart_among_reals(len(faces))
         if reals:
             logged["diversity"] = round(apart(faces) / reals, 5)
@@ -69,7 +72,7 @@ class Sheets:
     def _save(self, faces: UInt8[np.ndarray, "n h w 3"], name: str, facts: dict[str, Any]) -> str:
         model = self.trainer.model
         origin = {"model": model.name, "images_seen": self.trainer.images_seen, "run_seed": self.seed, "weights": "ema"}
-        picture = sheet(faces, columns=8, scale=max(1, _CELL_PIXELS // faces.shape[1]))
+        picture = sheet(faces, columns=COLUMNS, gap=GAP, scale=max(1, _CELL_PIXELS // faces.shape[1]))
         save_picture(picture, self.folder / name, {**facts, **origin})
         return f"samples/{name}"
 
@@ -80,6 +83,19 @@ class Sheets:
             even = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(np.int64)
             self._reals_apart = apart(self.dataset.read(self.trainer.model.resolution, rows[even]))
         return self._reals_apart
+
+
+def size_then(model: Any, images_seen: int) -> dict[str, int]:
+    """Side of what the model makes after so many images, `resolution`, and `fading_from`, the one below, in a fade.
+
+    A level is being faded in from the milestone where the side grows up to the next, where it stands alone.
+    """
+    side = model.stage(images_seen).resolution
+    past = [at for at in model.milestones() if at <= images_seen]
+    later = [at for at in model.milestones() if at > images_seen]
+    before = model.stage(past[-2]).resolution if len(past) > 1 else side
+    fading = before < side and bool(later) and model.stage(later[0]).resolution == side
+    return {"resolution": side, **({"fading_from": before} if fading else {})}
 
 
 def apart(faces: UInt8[np.ndarray, "n r r 3"]) -> float:
