@@ -180,6 +180,7 @@ def note_seconds(folder: Path, seconds: float) -> None:
 
 def command_of(chosen: argparse.Namespace) -> str:
     words = [f"--kimg {chosen.kimg:g}", f"--seeds {chosen.seeds}", f"--width {chosen.width}"]
+    words += ["--rows", *chosen.rows] if chosen.rows else []
     return f"python benchmarks/progan_ablation.py --out DIR {' '.join(words)} --learning-rate {chosen.learning_rate:g}"
 
 
