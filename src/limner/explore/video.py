@@ -14,6 +14,7 @@ from limner.errors import LimnerError
 from limner.explore.pictures import provenance_record, write_whole
 
 _QUALITY = "16"  # H.264's constant rate factor: 0 is lossless, 23 usual, and pixels of faces are few
+_BT_709 = 1
 
 
 def require_av(path: Path) -> Any:
@@ -68,17 +69,28 @@ def write_video(
 def _encode(av: Any, container: Any, path: Path, frames: Iterable[Image.Image], rate: Fraction, held: int) -> None:
     stream = container.add_stream("libx264", rate=rate, options={"crf": _QUALITY})
     stream.pix_fmt = "yuv420p"
+    _say_colours(stream.codec_context)
     last = None
     for frame in frames:
         first, last = last is None, _even(frame)
         if first:
             stream.width, stream.height = last.size
-        container.mux(stream.encode(av.VideoFrame.from_image(last)))
+        container.mux(stream.encode(_frame(av, last)))
     if last is None:
         raise LimnerError(f"{path}: a video needs at least one frame")
     for _ in range(held):
-        container.mux(stream.encode(av.VideoFrame.from_image(last)))
+        container.mux(stream.encode(_frame(av, last)))
     container.mux(stream.encode(None))
+
+
+def _say_colours(context: Any) -> None:
+    """BT.709 in studio range (H.264's table E-3 to E-5: 1): where nothing is said, players guess by the size."""
+    context.colorspace = context.color_primaries = context.color_trc = _BT_709
+    context.color_range = 1
+
+
+def _frame(av: Any, picture: Image.Image) -> Any:
+    return av.VideoFrame.from_image(picture).reformat(format="yuv420p", dst_colorspace=_BT_709, dst_color_range=1)
 
 
 def _even(frame: Image.Image) -> Image.Image:
