@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from limner.errors import LimnerError
-from limner.explore.pictures import DIGITAL_SOURCE_TYPE
+from limner.explore.pictures import DIGITAL_SOURCE_TYPE, read_provenance
 from limner.explore.video import write_video
 
 av = pytest.importorskip("av")
@@ -55,11 +55,23 @@ def test_time_passes_as_asked(tmp_path: Path, rate: float) -> None:
 def test_the_index_is_in_front_and_the_comment_says_what_it_is(tmp_path: Path) -> None:
     path = write_video(tmp_path / "x.mp4", plain(), frames_per_second=5.0, provenance={"model": 'dc"gan <é>'})
     data = path.read_bytes()
+    record = read_provenance(path)
+    assert record == {"model": 'dc"gan <é>', "digital_source_type": DIGITAL_SOURCE_TYPE}
+    assert b'Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/trained' in data
     assert 0 < data.index(b"moov") < data.index(b"mdat")
     with av.open(str(path)) as container:
         assert DIGITAL_SOURCE_TYPE in container.metadata["comment"]
     unmarked = write_video(tmp_path / "y.mp4", plain(), frames_per_second=5.0)
     assert DIGITAL_SOURCE_TYPE.encode() not in unmarked.read_bytes()
+    assert read_provenance(unmarked) is None
+
+
+def test_damaged_videos_are_read_as_far_as_they_go(tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "x.mp4", plain(), frames_per_second=5.0, provenance={"model": "m"}).read_bytes()
+    broken = tmp_path / "y.mp4"
+    for content in (whole[:2000], whole[:40], whole[:33] + b"\xff" * 20, whole[:4] + b"ftyp" + bytes(40)):
+        broken.write_bytes(content)
+        assert read_provenance(broken) is None
 
 
 def test_frames_that_end_in_an_error_leave_the_old_file(tmp_path: Path) -> None:

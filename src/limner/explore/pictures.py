@@ -36,6 +36,8 @@ _XMP = """<?xpacket begin="\N{ZERO WIDTH NO-BREAK SPACE}" id="W5M0MpCehiHzreSzNT
  xmlns:limner="urn:limner:picture:1" Iptc4xmpExt:DigitalSourceType="{source_type}" limner:Provenance="{provenance}"/>
 </rdf:RDF></x:xmpmeta>
 <?xpacket end="r"?>"""
+_MP4_XMP = bytes.fromhex("BE7ACFCB97A942E89C71999491E3AFAC")
+_LARGEST_PACKET = 1_000_000
 _PROVENANCE = re.compile(rb'limner:Provenance="([^"]*)"')
 
 
@@ -154,17 +156,49 @@ def provenance_xmp(provenance: Mapping[str, object]) -> bytes:
     return _XMP.format(source_type=DIGITAL_SOURCE_TYPE, provenance=escape(provenance_record(provenance))).encode()
 
 
+def xmp_box(provenance: Mapping[str, object]) -> bytes:
+    """The same packet for the end of an MP4: a box of this type (XMP specification part 3, MPEG-4)."""
+    content = _MP4_XMP + provenance_xmp(provenance)
+    return (8 + len(content)).to_bytes(4) + b"uuid" + content
+
+
+def _mp4_packet(path: Path) -> bytes | None:
+    """The XMP packet of an MP4, or b""; None where the file is none. Only the heads of its boxes are read."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        place = 0
+        while place + 8 <= size:
+            file.seek(place)
+            head = file.read(32)
+            if place == 0 and head[4:8] != b"ftyp":
+                return None
+            length = int.from_bytes(head[:4])
+            length = int.from_bytes(head[8:16]) if length == 1 else length or size - place
+            if head[4:8] == b"uuid" and head[8:24] == _MP4_XMP and length <= _LARGEST_PACKET:
+                file.seek(place + 24)
+                return file.read(length - 24)
+            place += max(length, 8)
+    return b"" if size >= 8 else None
+
+
 def read_provenance(path: Path) -> dict[str, Any] | None:
-    """The record written with a picture or time-lapse; None where there is none (it is easily lost on the way).
+    """The record written with a picture or a film; None where there is none (it is easily lost on the way).
 
     Raises:
-        DataError: the file is not a picture.
+        DataError: the file is neither.
     """
     try:
+        packet = _mp4_packet(path)
+        if packet is not None:
+            return _record_in({"xmp": packet})
         with Image.open(path, formats=READABLE) as image:
             info = dict(image.info)
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a PNG, JPEG, WebP or GIF that can be read ({error})") from error
+        raise DataError(f"{path}: not a PNG, JPEG, WebP, GIF or MP4 that can be read ({error})") from error
+    return _record_in(info)
+
+
+def _record_in(info: Mapping[Any, Any]) -> dict[str, Any] | None:
     packet = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
     packet = packet.encode() if isinstance(packet, str) else packet
     found = _PROVENANCE.search(packet)

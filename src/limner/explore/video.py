@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from limner.errors import LimnerError
-from limner.explore.pictures import provenance_record, write_whole
+from limner.explore.pictures import provenance_record, write_whole, xmp_box
 
 _QUALITY = "16"  # H.264's constant rate factor: 0 is lossless, 23 usual, and pixels of faces are few
 _BT_709 = 1
@@ -48,7 +48,7 @@ def write_video(
             repeated, as H.264 takes even sides.
         frames_per_second: how many are shown in a second.
         hold_last_seconds: how much longer the last one is shown.
-        provenance: as for `save_picture`, kept as the file's comment, which most programs drop when they save again.
+        provenance: as for `save_picture`: XMP in a box of its own, and the file's comment.
 
     Raises:
         LimnerError: PyAV is missing, or there is no frame.
@@ -63,7 +63,8 @@ def write_video(
             if provenance is not None:
                 container.metadata["comment"] = provenance_record(provenance)
             _encode(av, container, path, frames, rate, round(hold_last_seconds * rate))
-        return write_whole(path, draft.read_bytes())
+        box = b"" if provenance is None else xmp_box(provenance)
+        return write_whole(path, draft.read_bytes() + box)
 
 
 def _encode(av: Any, container: Any, path: Path, frames: Iterable[Image.Image], rate: Fraction, held: int) -> None:
