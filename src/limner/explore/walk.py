@@ -85,7 +85,8 @@ def walk(
 
 def path_between(model: Any, start: Any, end: Any, steps: int) -> list[Any]:
     """The latents [1, d] of steps + 1 points from `start` to `end`, both included, along every part's geodesic."""
-    return [model.latents.interpolate(start, end, step / steps) for step in range(steps + 1)]
+    between = [model.latents.interpolate(start, end, step / steps) for step in range(1, steps)]
+    return [start, *between, end]  # the ends themselves: a line's last point would be off by a rounding
 
 
 def evenness(model: Any, ends: Sequence[Any], steps: int) -> list[str]:
