@@ -220,7 +220,7 @@ def _row(
                 seconds[way].append(cpu_seconds(step))
     rates = {way: images / statistics.median(taken) for way, taken in seconds.items()}
     row: dict[str, object] = {"model": work.title, "precision": "bf16" if bf16 else "fp32"}
-    row |= {f"{way} images/cpu-s": round(rate, 1 if rate >= 1 else 3) for way, rate in rates.items()}
+    row |= {f"{way} images/cpu-s": round(rate, 1 if rate >= 10 else 3) for way, rate in rates.items()}
     row["ours / plain"] = round(rates["ours"] / rates["plain"], 2)
     row |= {f"{way} GFLOP/image": round(total, 2) for way, total in work_gflop.items()}
     row["peak GFLOP/s"] = round(peak, 1)
