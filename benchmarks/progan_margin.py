@@ -2,18 +2,22 @@
 
     limner data heads heads-64 --resolution 64 --count 4000
     limner train progan --data heads-64 --out to64 --resolution 64 --attributes none --fmap-base 256 --fmap-max 32 \\
-        --latent-dim 64 --learning-rate 0.003 --stable-kimg 1.2 --fade-kimg 1.2 --batch-size 16 \\
-        --ema-half-life-kimg 1 --tick-kimg 0.1 --sample-kimg 1.2 --checkpoint-kimg 2.4 --metrics
+        --latent-dim 64 --learning-rate 0.003 --stable-kimg 1 --fade-kimg 1 --batch-size 16 \\
+        --ema-half-life-kimg 1 --tick-kimg 0.1 --sample-kimg 1 --checkpoint-kimg 3 --metrics
+    limner resume to64 --kimg 10
     python benchmarks/progan_margin.py to64 --out margin    # writes margin.md, margin.html and margin.jpg
 
 The margin is E[D(x)] - E[D(G(z))], as `log.jsonl` has it. A discriminator that wins has one that grows without end
 (logits: beyond what gives the generator a gradient); one that is held has one that settles again after each growth.
+WGAN-GP's margin estimates a distance between images as vectors; that of the same two pictures doubles with the side. Over
+the root of the numbers in an image (of the second half) it is one of pixels, and levels compare.
 The picture has the run's own samples at the end of every level.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +45,8 @@ class Part:
     name: str
     start: int
     end: int
+    values: int
+    """numbers in an image of the level"""
 
     def means(self, ticks: Sequence[Mapping[str, Any]], name: str) -> tuple[float, float] | None:
         """Of a loss, over the first and the second half of the part."""
@@ -91,19 +97,21 @@ def parts_of(schedule: Schedule, seen: int) -> list[Part]:
     found = []
     for start, end in zip(starts, [*starts[1:], seen], strict=True):
         depth = schedule.depth(start)
-        found.append(Part(f"{depth.resolution}² {'fades in' if depth.fading else 'alone'}", start, end))
+        name = f"{depth.resolution}² {'fades in' if depth.fading else 'alone'}"
+        found.append(Part(name, start, end, 3 * depth.resolution**2))
     return found
 
 
 def table(name: str, config: ProGANConfig, parts: Sequence[Part], events: Sequence[Mapping[str, Any]]) -> str:
     """Means over both halves of every part, and the alarms that the run raised."""
     ticks = [event for event in events if event["event"] == "tick"]
-    lines = [["", "kimg", *(f"{title}, first and second half" for title in LOSSES)]]
+    lines = [["", "kimg", *(f"{title}, first and second half" for title in LOSSES), "margin / √values"]]
     lines.append(["---"] * len(lines[0]))
     for part in parts:
         means = [part.means(ticks, loss) for loss in LOSSES.values()]
         told = ["–" if both is None else f"{both[0]:.3g} → {both[1]:.3g}" for both in means]
-        lines.append([part.name, f"{part.start / 1000:g}–{part.end / 1000:g}", *told])
+        share = f"{means[0][1] / math.sqrt(part.values):.3f}" if means[0] else "–"
+        lines.append([part.name, f"{part.start / 1000:g}–{part.end / 1000:g}", *told, share])
     alarms = [
         f"- {event['images']} images: {event.get('message', '')}" for event in events if event["event"] == "alarm"
     ]
@@ -126,13 +134,13 @@ def plots(name: str, schedule: Schedule, ticks: Sequence[Mapping[str, Any]]) -> 
 
 
 def draw_levels(folder: Path, path: Path) -> None:
-    """Two rows of the run's samples at the end of every level, half the size, one level below the other."""
+    """Two rows of the run's samples at the end of every level, one level below the other."""
     _, schedule = growth_of(folder)
     ends = [images for images in schedule.milestones() if images and schedule.depth(images).fading]
     sheets = {int(sheet.stem.removeprefix("images-")): sheet for sheet in folder.glob("samples/images-*.png")}
-    chosen = dict.fromkeys(_nearest(sheets, end) for end in (*ends, schedule.end()))
+    chosen = dict.fromkeys([*(_nearest(sheets, end) for end in ends), sheets[max(sheets)]])
     rows = [Image.open(sheet).convert("RGB") for sheet in chosen]
-    rows = [row.crop((0, 0, row.width, row.height // 4)).reduce(2) for row in rows]
+    rows = [row.crop((0, 0, row.width, row.height // 4)) for row in rows]
     picture = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)))
     for place, row in enumerate(rows):
         picture.paste(row, (0, place * row.height))
