@@ -9,8 +9,8 @@
 
 The margin is E[D(x)] - E[D(G(z))], as `log.jsonl` has it. A discriminator that wins has one that grows without end
 (logits: beyond what gives the generator a gradient); one that is held has one that settles again after each growth.
-WGAN-GP's margin estimates a distance between images as vectors; that of the same two pictures doubles with the side. Over
-the root of the numbers in an image (of the second half) it is one of pixels, and levels compare.
+WGAN-GP's margin estimates a distance between images as vectors; that of the same two pictures doubles with the side.
+Over the root of the numbers in an image (of the second half) it is one of pixels, and levels compare.
 The picture has the run's own samples at the end of every level.
 """
 
