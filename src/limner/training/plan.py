@@ -18,7 +18,7 @@ from limner.training.forecast import Plan
 from limner.training.memory import size
 from limner.training.planning import make_plan
 from limner.training.preflight import PATIENCE_SECONDS, StageFigures
-from limner.training.progress import duration, kimg
+from limner.training.progress import duration, kimg, short
 from limner.training.settling import labels_of, settle
 
 
@@ -97,7 +97,7 @@ def _figures(plan: Plan, stage: StageFigures) -> list[str]:
         return ["", needs, "", ""]
     own, about = stage.batch_size // plan.processes, _about(stage)
     parts = str(stage.micro_batch) if stage.micro_batch < own else ""
-    pace = f"{stage.seconds_per_image * 1000:.3g}"
+    pace = short(float(f"{stage.seconds_per_image * 1000:.3g}"))
     return [parts, f"{about}{size(stage.peak_bytes)}", about + pace, about + duration(stage.seconds)]
 
 
