@@ -1,6 +1,7 @@
 """Games that a generator and a discriminator may play: what each of them minimizes.
 
-A judge gives every image [n, 3, r, r] one number [n], more for what it takes to be real. All are means over the batch.
+A judge gives every image [n, 3, r, r] one number [n], more for what it takes to be real; n is the batch, or twice the
+batch for reals and fakes. All are means over the batch.
 What is logged of all of them is the margin, E[D(x)] - E[D(G(z))]: where it runs away, the discriminator has won.
 """
 
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import torch
 import torch.nn.functional as F
 
 from limner.layers.input_gradient import input_gradient, squared_norms
@@ -28,6 +30,12 @@ class Game:
     """of judge, reals and fakes"""
 
 
+def judged_together(judge: Judge, reals: Images, fakes: Images) -> tuple[Logits, Logits]:
+    """What a judge says of both in one pass, so that its scaled weights are kept once."""
+    real, fake = judge(torch.cat([reals, fakes])).chunk(2)
+    return real, fake
+
+
 # --- least squares with noisy targets -------------------------------------------------------------------------------
 
 
@@ -35,7 +43,7 @@ def noisy_squares_discriminator(
     judge: Judge, reals: Images, fakes: Images, draws: Draws, settings: Any
 ) -> tuple[Scalar, Logs]:
     """½ E[(D(x) - 1 - ν)²] + ½ E[(D(G(z)) - ν')²], ν and ν' ~ N(0, `target_noise`²), one of each an image."""
-    real, fake = judge(reals), judge(fakes)
+    real, fake = judged_together(judge, reals, fakes)
     noise = settings.target_noise * draws.normal(2)
     loss = 0.5 * ((real - 1 - noise[:, 0]).square().mean() + (fake - noise[:, 1]).square().mean())
     return loss, {"loss": loss, "real": real.mean(), "fake": fake.mean(), "margin": (real - fake).mean()}
@@ -53,7 +61,7 @@ def logistic_discriminator(
     judge: Judge, reals: Images, fakes: Images, draws: Draws, settings: Any
 ) -> tuple[Scalar, Logs]:
     """-E[log σ(D(x))] - E[log(1 - σ(D(G(z))))] (Goodfellow et al. 2014, arXiv:1406.2661), and R1's penalty."""
-    real, fake = judge(reals), judge(fakes)
+    real, fake = judged_together(judge, reals, fakes)
     loss = F.softplus(-real).mean() + F.softplus(fake).mean()
     logs = {"real": real.sigmoid().mean(), "fake": fake.sigmoid().mean(), "margin": (real - fake).mean()}
     if settings.r1_weight > 0:
@@ -77,7 +85,7 @@ def relativistic_discriminator(
 
     Jolicoeur-Martineau 2018, arXiv:1807.00734, with the penalties of Huang et al. 2024, arXiv:2501.05441 (R3GAN).
     """
-    real, fake = judge(reals), judge(fakes)
+    real, fake = judged_together(judge, reals, fakes)
     loss = F.softplus(fake - real).mean()
     logs = {"margin": (real - fake).mean()}
     if settings.r1_weight > 0:

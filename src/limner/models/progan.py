@@ -208,8 +208,14 @@ class ProGAN(Model):
         return loss, {"loss": loss}
 
     def judge(self, batch: Batch) -> Judge:
-        """The discriminator as it is now, for images with the batch's attributes."""
-        return lambda images: self.discriminator(images, self.depth, batch.attributes)
+        """The discriminator as it is now, for images with the batch's attributes, once or twice the batch."""
+
+        def judge(images: Images) -> Logits:
+            sets = len(images) // len(batch.latents)
+            attributes = None if batch.attributes is None else batch.attributes.repeat(sets, 1)
+            return self.discriminator(images, self.depth, attributes, sets)
+
+        return judge
 
     def faded(self, reals: Images) -> Images:
         """Reals as the generator's pictures are: partly of half the resolution, while a level fades in (section 2)."""
@@ -233,7 +239,7 @@ class ProGAN(Model):
 def wgan_gp_discriminator(
     judge: Judge, reals: Images, fakes: Images, draws: Draws, settings: ProGANConfig
 ) -> tuple[Scalar, Logs]:
-    real, fake = judge(reals), judge(fakes)
+    real, fake = games.judged_together(judge, reals, fakes)
     between = torch.lerp(reals, fakes, draws.uniform(1, 1, 1))
     penalty = gradient_penalty(judge, between)
     drift = real.square().mean()
@@ -323,7 +329,7 @@ def rectified(x: Float[Tensor, "n c h w"], order: str) -> Float[Tensor, "n c h w
 
 
 class Discriminator(nn.Module):
-    """[n, 3, s, s], a depth of resolution s and attributes [n, a] → [n]."""
+    """[n, 3, s, s], a depth of resolution s and attributes [n, a] → [n]; n images may be sets not to be compared."""
 
     def __init__(self, config: ProGANConfig, resolution: int, attributes: int) -> None:
         super().__init__()
@@ -336,14 +342,14 @@ class Discriminator(nn.Module):
         )
         self.activated = config.from_rgb_activation
 
-    def forward(self, images: Images, depth: Depth, attributes: Attributes | None = None) -> Logits:
+    def forward(self, images: Images, depth: Depth, attributes: Attributes | None = None, sets: int = 1) -> Logits:
         features = self.features_of(images, depth.level)
         if depth.fading:
             below = self.features_of(halved(images), depth.level - 1)
             features = torch.lerp(below, self.blocks[depth.level](features), depth.alpha)
         for level in range(depth.level - depth.fading, 0, -1):
             features = self.blocks[level](features)
-        return self.blocks[0](features, attributes).to(images.dtype)
+        return self.blocks[0](features, attributes, sets).to(images.dtype)
 
     def features_of(self, images: Images, level: int) -> Float[Tensor, "n c h w"]:
         """fromRGB of a level."""
@@ -382,9 +388,9 @@ class LastBlock(nn.Module):
             EqualizedLinear(attributes, width, gain=1.0, equalized=config.equalized) if attributes else None
         )
 
-    def forward(self, x: Float[Tensor, "n c 4 4"], attributes: Attributes | None = None) -> Logits:
+    def forward(self, x: Float[Tensor, "n c 4 4"], attributes: Attributes | None = None, sets: int = 1) -> Logits:
         if self.group is not None:
-            x = minibatch_std(x, self.group)
+            x = torch.cat([minibatch_std(part, self.group) for part in x.chunk(sets)])
         x = leaky_relu(self.dense(leaky_relu(self.convolution(x)))).flatten(1)
         judged = self.last(x).flatten()
         if self.projection is not None and attributes is not None:
