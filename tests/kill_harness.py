@@ -406,6 +406,8 @@ class Trials:
 
     def attempt(self, folder: Path, prepare: Callable[[], None] = lambda: None) -> None:
         """One process of a run, in a child."""
+        if (folder / "log.jsonl").exists() and run._finished(folder, self.config.images):
+            return  # the last one was killed after it had said so, on its way out
         if not self.report:
             without_report()
         prepare()

@@ -16,6 +16,7 @@ from limner.training.record import read_run
 from test_report import Page
 
 RECIPE = Path(__file__).parent.parent / "examples" / "collection.sh"
+EIGHT = [name for name in MODELS if name != "progan"]
 STAND_IN = """#!/usr/bin/env bash
 # Writes down what limner was asked for, makes what the recipe looks at, and stops where the test wants.
 echo "$(printf '%q ' "$@")" >> "$ASKED"
@@ -57,14 +58,14 @@ def value(line: list[str], flag: str) -> str:
 def test_every_model_gets_the_same_terms(tmp_path: Path, tiny_dataset_folder: Path) -> None:
     lines = Recipe(tmp_path, DATA=str(tiny_dataset_folder), COUNT="99")("50", "2")
     trained = [line for line in lines if line[0] == "train"]
-    assert [line[1] for line in trained] == [name for name in MODELS for _ in range(2)]
+    assert [line[1] for line in trained] == [name for name in EIGHT for _ in range(2)]
     flags = ("--data", "--resolution", "--attributes", "--batch-size", "--kimg", "--metrics-count")
     for flag in flags:
         assert len({value(line, flag) for line in trained}) == 1, flag
     assert {value(line, "--kimg") for line in trained} == {"50"}
-    assert [value(line, "--seed") for line in trained] == ["0", "1"] * len(MODELS)
+    assert [value(line, "--seed") for line in trained] == ["0", "1"] * len(EIGHT)
     outs = [value(line, "--out") for line in trained]
-    assert len(set(outs)) == 2 * len(MODELS)
+    assert len(set(outs)) == 2 * len(EIGHT)
     assert [line for line in lines if line[0] == "evaluate"] == [["evaluate", out, "--count", "99"] for out in outs]
     assert lines[-1] == ["compare", *outs, "--out", str(tmp_path / "out" / "compare.html")]
 
@@ -111,7 +112,7 @@ def test_its_commands_make_the_page(
     assert [read_run(recipe.out / f"{name}-0").config["attributes"] for name in ("vae", "infogan")] == ["all", "all"]
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", EIGHT)
 def test_the_settings_of_each_model_are_ones_it_has(
     model: str, tmp_path: Path, tiny_dataset_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch
 ) -> None:

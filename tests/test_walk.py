@@ -188,7 +188,7 @@ def refusals() -> Iterator[Any]:
     yield ["--seeds", "1,2", "--with", "Bald"], "Bald"
 
 
-@pytest.mark.parametrize(("words", "said"), refusals())
+@pytest.mark.parametrize(("words", "said"), list(refusals()))
 def test_what_makes_no_sense_is_one_line(
     run: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
 ) -> None:

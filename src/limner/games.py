@@ -66,7 +66,7 @@ def logistic_discriminator(
     logs = {"real": real.sigmoid().mean(), "fake": fake.sigmoid().mean(), "margin": (real - fake).mean()}
     if settings.r1_weight > 0:
         penalty = zero_centred_penalty(judge, reals)
-        loss, logs = loss + settings.r1_weight / 2 * penalty, logs | {"penalty": penalty}
+        loss, logs = loss + _gamma(settings, reals) / 2 * penalty, logs | {"penalty": penalty}
     return loss, {"loss": loss, **logs}
 
 
@@ -90,7 +90,7 @@ def relativistic_discriminator(
     logs = {"margin": (real - fake).mean()}
     if settings.r1_weight > 0:
         penalty = zero_centred_penalty(judge, reals) + zero_centred_penalty(judge, fakes)
-        loss, logs = loss + settings.r1_weight / 2 * penalty, logs | {"penalty": penalty}
+        loss, logs = loss + _gamma(settings, reals) / 2 * penalty, logs | {"penalty": penalty}
     return loss, {"loss": loss, **logs}
 
 
@@ -102,6 +102,11 @@ def relativistic_generator(judge: Judge, reals: Images, fakes: Images) -> Scalar
 def zero_centred_penalty(judge: Judge, points: Images) -> Scalar:
     """E[||grad D(x)||²]: R1 at reals, R2 at fakes (Mescheder et al. 2018, arXiv:1801.04406)."""
     return squared_norms(input_gradient(judge, points)).mean()
+
+
+def _gamma(settings: Any, images: Images) -> float:
+    """The penalties' weight at this side, in proportion to its pixels: the gradient's square grows with these."""
+    return settings.r1_weight * images.shape[2] * images.shape[3] / 64**2
 
 
 LEAST_SQUARES = Game(noisy_squares_discriminator, squares_generator)

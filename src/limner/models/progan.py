@@ -72,7 +72,7 @@ class ProGANConfig:
     drift_weight: float = 0.001
     """ε of the drift penalty, for wgan-gp (appendix A.1)"""
     r1_weight: float = 0.0
-    """γ of the zero-centred gradient penalty, for logistic and relativistic"""
+    """γ of the zero-centred gradient penalty at 64², elsewhere in proportion to the pixels; logistic, relativistic"""
     target_noise: float = 0.3
     """standard deviation of the targets, for least-squares"""
     latent_batches: int = 1

@@ -219,7 +219,7 @@ def refuse_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[
     """
     allowed: list[str] = []
     refused: list[str] = []
-    before = {**ADDED_LATER, **before}
+    before = {name: value for name, value in ADDED_LATER.items() if name in after} | dict(before)
     for name in sorted({*_flatten(before), *_flatten(after)}):
         old, new = _flatten(before).get(name, "absent"), _flatten(after).get(name, "absent")
         if old == new:

@@ -106,7 +106,7 @@ PRESETS = {
     ),
     "modern": Preset(
         summary="the paper's networks with a relativistic game and zero-centred penalties, for high resolutions",
-        model={"game": "relativistic", "r1_weight": 10.0, "batch_sizes": (32, 32, 32, 32, 32, 32, 16, 8, 4)},
+        model={"game": "relativistic", "r1_weight": 2.0, "batch_sizes": (32, 32, 32, 32, 32, 32, 16, 8, 4)},
     ),
     "laptop": Preset(
         summary="narrow networks that reach 32² within half an hour on two cores",
