@@ -406,8 +406,6 @@ class Trials:
 
     def attempt(self, folder: Path, prepare: Callable[[], None] = lambda: None) -> None:
         """One process of a run, in a child."""
-        if (folder / "log.jsonl").exists() and run._finished(folder, self.config.images):
-            return  # the last one was killed after it had said so, on its way out
         if not self.report:
             without_report()
         prepare()
@@ -449,9 +447,11 @@ class Trials:
             os.kill(pid, signal.SIGKILL)
             code = wait(pid)
             assert code in (DONE, -signal.SIGKILL), f"a run ended with {code}"
-            if code != DONE:
-                judge(folder, tally, self.images_an_iteration)
-            return code != DONE
+            if code == DONE:
+                return False
+            judge(folder, tally, self.images_an_iteration)
+            # It may have been on its way out, with all done and said.
+            return not (folder / "log.jsonl").exists() or not run._finished(folder, self.config.images)
 
         self._many("random", kills, tally, most_a_run, attempt)
 
