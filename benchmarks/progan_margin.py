@@ -1,10 +1,8 @@
 """Whether the discriminator of a growing run runs away: its margin, level by level, as a table and a page.
 
     limner data heads heads-64 --resolution 64 --count 4000
-    limner train progan --data heads-64 --out to64 --resolution 64 --attributes none --fmap-base 256 --fmap-max 32 \\
-        --latent-dim 64 --learning-rate 0.003 --stable-kimg 1 --fade-kimg 1 --batch-size 16 \\
-        --ema-half-life-kimg 1 --tick-kimg 0.1 --sample-kimg 1 --checkpoint-kimg 3 --metrics
-    limner resume to64 --kimg 10
+    limner train progan --preset laptop --data heads-64 --out to64 --resolution 64 --attributes none --metrics \\
+        --stable-kimg 5 --fade-kimg 4 --kimg 41 --tick-kimg 0.25 --sample-kimg 1
     python benchmarks/progan_margin.py to64 --out margin    # writes margin.md, margin.html and margin.jpg
 
 The margin is E[D(x)] - E[D(G(z))], as `log.jsonl` has it. A discriminator that wins has one that grows without end
