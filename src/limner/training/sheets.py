@@ -86,16 +86,9 @@ class Sheets:
 
 
 def size_then(model: Any, images_seen: int) -> dict[str, int]:
-    """Side of what the model makes after so many images, `resolution`, and `fading_from`, the one below, in a fade.
-
-    A level is being faded in from the milestone where the side grows up to the next, where it stands alone.
-    """
-    side = model.stage(images_seen).resolution
-    past = [at for at in model.milestones() if at <= images_seen]
-    later = [at for at in model.milestones() if at > images_seen]
-    before = model.stage(past[-2]).resolution if len(past) > 1 else side
-    fading = before < side and bool(later) and model.stage(later[0]).resolution == side
-    return {"resolution": side, **({"fading_from": before} if fading else {})}
+    """Side of what the model makes after so many images, `resolution`, and `fading_from`, the one below, in a fade."""
+    stage = model.stage(images_seen)
+    return {"resolution": stage.resolution, **({"fading_from": stage.resolution // 2} if stage.fading else {})}
 
 
 def apart(faces: UInt8[np.ndarray, "n r r 3"]) -> float:
