@@ -168,11 +168,15 @@ def training(folder: Path, out: Path, minutes: float, model: str = DCGAN_64) -> 
     return [{"minutes": minutes, "exit code": code, "images": _newest(run).images_seen, "passed": code in (0, 143)}]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_flags(description: str | None, minutes: float) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--minutes", type=float, default=10.0, help="of training on the built-in heads")
-    flags = parser.parse_args()
+    parser.add_argument("--minutes", type=float, default=minutes, help="of training on the built-in heads")
+    return parser.parse_args()
+
+
+def main() -> int:
+    flags = parse_flags(__doc__, 10.0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         parts: dict[str, Callable[[], Rows]] = {

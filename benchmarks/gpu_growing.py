@@ -9,7 +9,6 @@ Exits with 2 where there is no CUDA device, with 1 when a check fails (all other
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 import time
@@ -19,7 +18,7 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from benchmarks.gpu import Rows, kill_and_resume, make_trainer, measure, training
+from benchmarks.gpu import Rows, kill_and_resume, make_trainer, measure, parse_flags, training
 from benchmarks.training_step import gflop, make_dataset
 
 from limner.training.trainer import Trainer
@@ -100,10 +99,7 @@ def _rate(trainer: Trainer, seconds: float = 5.0) -> float:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--minutes", type=float, default=12.0, help="of training on the built-in heads at 128²")
-    flags = parser.parse_args()
+    flags = parse_flags(__doc__, 12.0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         tiny = "progan --fmap-base 256 --fmap-max 16 --latent-dim 16 --stable-kimg 3 --fade-kimg 2"

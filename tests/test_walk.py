@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterator
@@ -63,7 +64,10 @@ def test_evenness_is_said_of_parts_that_turn_and_of_no_others() -> None:
     labels = Labels(("Male", "Bald"), np.array([[1, 0], [0, 1]], dtype=bool))
     model = MODELS["progan"](tiny_config("progan", latent_dim=64), 16, labels)
     ends = [model.latents.sample_seeds([seed]) for seed in (1, 2, 3)]
-    (line,) = evenness(model, ends, 16)
+    legs = [path_between(model, a, b, 16) for a, b in itertools.pairwise(ends)]
+    (line,) = evenness(model, legs)
+    assert evenness(model, [*legs, [ends[2]] * 17]) == [line], "a leg between equal latents is left out"
+    assert evenness(model, [[ends[2]] * 17]) == []
     found = re.fullmatch(
         r"coefficient of variation of z's steps: (\S+) along the great circle, (\S+) straight .* sphere", line
     )
@@ -71,7 +75,8 @@ def test_evenness_is_said_of_parts_that_turn_and_of_no_others() -> None:
     assert float(found[1]) == 0
     assert 0.1 < float(found[2]) < 0.4
     began = MODELS["began"](tiny_config("began"), 16, Labels())
-    assert evenness(began, [began.latents.sample_seeds([seed]) for seed in (1, 2)], 4) == []
+    start, end = (began.latents.sample_seeds([seed]) for seed in (1, 2))
+    assert evenness(began, [path_between(began, start, end, 4)]) == []
 
 
 # --- paths -----------------------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ def sample(
         device: auto, cpu, cuda, cuda:N or mps.
     """
     chosen = parse_seeds(seeds)
-    out = out if out is not None else _default_sheet(run, seeds)
+    out = out if out is not None else default_sheet(run, "seeds", spell_seeds(chosen))
     if columns is not None and columns < 1:
         raise LimnerError(f"--columns {columns}: a sheet needs at least one face a row")
     one_sheet = bool(out.suffix) and not out.is_dir()
@@ -173,13 +173,17 @@ def load_with_origin(run: Path, weights: Literal["ema", "raw"], device: str) -> 
     return model, {name: value for name, value in origin.items() if value is not None}
 
 
-def _default_sheet(run: Path, seeds: str) -> Path:
+def default_sheet(run: Path, kind: str, text: str) -> Path:
+    """`samples/KIND-TEXT.png` in the run, the text shortened at a comma where it is long.
+
+    Raises:
+        LimnerError: there is no such run.
+    """
     if not run.exists():
         raise LimnerError(f"{run}: no such run; give the folder that holds its config.json")
     folder = run if run.is_dir() else run.parent
-    text = spell_seeds(parse_seeds(seeds))
     name = text if len(text) <= 80 else f"{text[:70].rpartition(',')[0]},and-more"
-    return folder / "samples" / f"seeds-{name}.png"
+    return folder / "samples" / f"{kind}-{name}.png"
 
 
 def tracked(faces: Iterator[np.ndarray], count: int) -> Iterator[np.ndarray]:

@@ -15,6 +15,7 @@ from limner.errors import LimnerError
 from limner.explore.pictures import check_suffix, save_picture, sheet
 from limner.explore.sample import (
     asked_attributes,
+    default_sheet,
     latents_of_seed,
     load_with_origin,
     paint,
@@ -64,7 +65,7 @@ def walk(
         device: auto, cpu, cuda, cuda:N or mps.
     """
     chosen = parse_seeds(seeds)
-    out = out if out is not None else _default_sheet(run, chosen)
+    out = out if out is not None else default_sheet(run, "walk", ",".join(map(str, chosen)))
     _check(chosen, steps, frames_per_second, out, loop)
     model, origin = load_with_origin(run, weights, device)
     asked = asked_attributes(model, wanted, unwanted)
@@ -79,7 +80,7 @@ def walk(
         picture = sheet(faces, columns=steps + 1, scale=max(-(-_CELL_PIXELS // faces.shape[1]), 1))
         save_picture(picture, out, facts)
     print(f"{len(legs) * steps} steps past {len(chosen)} faces: {out}")
-    for line in evenness(model, ends, steps):
+    for line in evenness(model, legs):
         print(line)
 
 
@@ -89,8 +90,8 @@ def path_between(model: Any, start: Any, end: Any, steps: int) -> list[Any]:
     return [start, *between, end]  # the ends themselves: a line's last point would be off by a rounding
 
 
-def evenness(model: Any, ends: Sequence[Any], steps: int) -> list[str]:
-    """A line for every part of the latents that is walked along a great circle.
+def evenness(model: Any, legs: Sequence[Sequence[Any]]) -> list[str]:
+    """A line for every part of the latents that is walked along a great circle: how even the steps of the legs are.
 
     The lengths are angles, in the part's own columns; a leg between equal latents has none and is left out.
     """
@@ -100,31 +101,24 @@ def evenness(model: Any, ends: Sequence[Any], steps: int) -> list[str]:
     for part in model.latents.parts:
         if not isinstance(part, Gaussian | Sphere):
             continue
-        pairs = [
-            (
-                model.latents.split(a)[part.name][0].double().numpy(),
-                model.latents.split(b)[part.name][0].double().numpy(),
-            )
-            for a, b in itertools.pairwise(ends)
+        walked = [
+            np.stack([model.latents.split(point)[part.name][0].double().numpy() for point in leg]) for leg in legs
         ]
-        ways = {"along the great circle": _along_circle, "straight and back to the sphere": _straight}
-        found = {name: np.mean([variation(way(a, b, steps, part)) for a, b in pairs]) for name, way in ways.items()}
-        told = ", ".join(f"{value:.4f} {name}" for name, value in found.items())
-        lines.append(f"coefficient of variation of {part.name}'s steps: {told}")
+        lengths = [(step_angles(points), step_angles(_straight(points))) for points in walked]
+        shares = [(variation(own), variation(straight)) for own, straight in lengths if own.any()]
+        if shares:
+            own, straight = np.mean(shares, axis=0)
+            lines.append(
+                f"coefficient of variation of {part.name}'s steps: {own:.4f} along the great circle, "
+                f"{straight:.4f} straight and back to the sphere"
+            )
     return lines
 
 
-def _along_circle(a: np.ndarray, b: np.ndarray, steps: int, part: Any) -> np.ndarray:
-    import torch
-
-    start, end = torch.from_numpy(a)[None], torch.from_numpy(b)[None]
-    points = [part.interpolate(start, end, torch.full((1, 1), step / steps))[0].numpy() for step in range(steps + 1)]
-    return step_angles(np.stack(points))
-
-
-def _straight(a: np.ndarray, b: np.ndarray, steps: int, part: Any) -> np.ndarray:
-    shares = np.linspace(0, 1, steps + 1)[:, None]
-    return step_angles((1 - shares) * a + shares * b)
+def _straight(points: np.ndarray) -> np.ndarray:
+    """As many points [k, d] on the straight line between the same ends."""
+    shares = np.linspace(0, 1, len(points))[:, None]
+    return (1 - shares) * points[0] + shares * points[-1]
 
 
 def step_angles(points: np.ndarray) -> np.ndarray:
@@ -171,11 +165,3 @@ def _check(seeds: Sequence[int], steps: int, rate: float, out: Path, loop: bool)
         require_av(out)
     elif out.suffix.lower() not in MOVING:
         check_suffix(out)
-
-
-def _default_sheet(run: Path, seeds: Sequence[int]) -> Path:
-    if not run.exists():
-        raise LimnerError(f"{run}: no such run; give the folder that holds its config.json")
-    folder = run if run.is_dir() else run.parent
-    name = ",".join(map(str, seeds))
-    return folder / "samples" / f"walk-{name if len(name) <= 80 else name[:70].rpartition(',')[0] + ',and-more'}.png"

@@ -57,7 +57,7 @@ from limner.types import Attributes, Batch, Draws, Images, Latents, Logits, Logs
 
 @dataclass(frozen=True, kw_only=True)
 class ProGANConfig:
-    """Settings of ProGAN; the defaults are the paper's."""
+    """Settings of ProGAN; the defaults are the paper's, or the authors' code's where that is said."""
 
     latent_dim: int = 512
     """size of z (table 2)"""
@@ -268,7 +268,7 @@ class Generator(nn.Module):
     def __init__(self, config: ProGANConfig, latent_width: int, resolution: int) -> None:
         super().__init__()
         channels = [config.channels(level) for level in range(level_of(resolution) + 1)]
-        # Latents come with norm √d; those of the unit sphere are d times shorter in the square.
+        # Latents are drawn with norm √d; on the unit sphere they have norm 1.
         self.latent_scale = 1 / math.sqrt(config.latent_dim) if config.latents == "unit-sphere" else 1.0
         self.blocks = nn.ModuleList([FirstBlock(config, latent_width, channels[0])])
         for before, after in itertools.pairwise(channels):

@@ -20,6 +20,7 @@ HEADS_RESOLUTION = 32
 
 
 def open_data(config: TrainConfig[Any]) -> Dataset:
+    """The run's dataset; without one named, the built-in heads, rendered where they are not kept from before."""
     if config.data is not None:
         return open_dataset(config.data)
     return open_dataset(default_heads(config.resolution or HEADS_RESOLUTION, config.heads))
@@ -89,6 +90,11 @@ def outline(model_class: type[Model], config: TrainConfig[Any], labels: Labels) 
 
 
 def settle_attributes(model_class: type[Model], config: TrainConfig[Any], dataset: Dataset) -> str:
+    """`all`, `none` or names, in place of `auto`.
+
+    Raises:
+        LimnerError: some are asked for, and the model takes none.
+    """
     takes = model_class.takes_attributes(config.model)
     if config.attributes == "auto":
         return "all" if takes and dataset.attribute_names else "none"
@@ -101,6 +107,7 @@ def settle_attributes(model_class: type[Model], config: TrainConfig[Any], datase
 
 
 def fast_bf16(device: torch.device) -> bool:
+    """Whether the hardware computes in bfloat16 itself; emulated, it is slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":

@@ -138,7 +138,7 @@ class DiscriminatorBlind(_Verdicts):
 
 
 class CriticBlind(Watch):
-    """The Wasserstein distance is gone: the critic is dead, or cannot tell reals from fakes.
+    """The Wasserstein distance is gone: the critic is dead, or cannot tell reals from fakes. ProGAN's is its margin.
 
     A thousandth of what it usually was, which has any unit: WGAN's is a multiple of the distance that depends on the
     network. In health it is largest early on and falls to a tenth or so.
