@@ -132,6 +132,33 @@ class Uniform(Part):
 
 
 @dataclass(frozen=True)
+class Box(Part):
+    """Uniform, independently in every column, each with a range of its own."""
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.low) == len(self.high) == self.width:
+            raise LimnerError(
+                f"latents: {self.name} has {self.width} columns, not {len(self.low)} ranges to {len(self.high)}"
+            )
+
+    def sample(self, n: int, rng: torch.Generator) -> Float[Tensor, "n w"]:
+        low, high = torch.tensor(self.low), torch.tensor(self.high)
+        return torch.rand(n, self.width, generator=rng) * (high - low) + low
+
+
+@dataclass(frozen=True)
+class Pose(Box):
+    """Yaw, pitch and roll in radians, with the signs of the datasets' `pose.npy`.
+
+    Positive yaw turns a face to the picture's right, positive pitch lifts it, positive roll tips it clockwise. Of a
+    model that was shown no pose, these are how it turns what it makes: which way a face then looks, it has to find.
+    """
+
+
+@dataclass(frozen=True)
 class Categorical(Part):
     """One of `width` values, all as likely, as a one in its column."""
 
