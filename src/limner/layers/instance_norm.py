@@ -7,6 +7,7 @@ a style (Huang & Belongie 2017, arXiv:1703.06868). Positions may have two dimens
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -25,3 +26,12 @@ def adaptive_instance_norm(
     """`instance_norm`, times `scale`, plus `shift`."""
     ones = (1,) * (x.ndim - 2)
     return instance_norm(x, eps) * scale.view(*scale.shape, *ones) + shift.view(*shift.shape, *ones)
+
+
+def instance_statistics(
+    x: Float[Tensor, "n c ..."], eps: float = EPS
+) -> tuple[Float[Tensor, "n c ..."], Float[Tensor, "n c"], Float[Tensor, "n c"]]:
+    """`instance_norm` of x, and what it took away: mean and √(variance + eps), differentiable as all else."""
+    variance, mean = torch.var_mean(x, dim=tuple(range(2, x.ndim)), keepdim=True, correction=0)
+    deviation = (variance + eps).sqrt()
+    return (x - mean) / deviation, mean.flatten(1), deviation.flatten(1)
