@@ -15,7 +15,7 @@ def tiny_settings(name: str, *, width: int = 4, latent_dim: int = 6, batch_size:
     """Of a model's own: networks of about that width; one that grows has reached 16² after 64 to 80 images."""
     fields = {field.name for field in dataclasses.fields(MODELS[name].Config)}
     growing = {"fmap_base": 32 * width, "fmap_max": width, "batch_sizes": (batch_size,), **QUICK_GROWTH}
-    settings = {"width": width, "latent_dim": latent_dim, **growing}
+    settings = {"width": width, "discriminator_width": width, "latent_dim": latent_dim, **growing}
     return {key: value for key, value in settings.items() if key in fields}
 
 

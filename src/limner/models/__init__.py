@@ -8,6 +8,7 @@ from limner.errors import LimnerError
 from limner.models.base import Encodes, Model, Phase, Preset, Stage
 from limner.models.began import BEGAN
 from limner.models.dcgan import DCGAN
+from limner.models.hologan import HoloGAN
 from limner.models.infogan import InfoGAN
 from limner.models.lsgan import LSGAN
 from limner.models.progan import ProGAN
@@ -28,6 +29,7 @@ MODELS: dict[str, type[Model]] = {
         VAE,
         VAEGAN,
         ProGAN,
+        HoloGAN,
     )
 }
 
