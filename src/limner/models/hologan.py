@@ -245,8 +245,8 @@ class Plan:
     """of the leaky ReLU"""
 
 
-SMALL = Plan(volume=(8, 2, 1), turned=(), projected=16, images=(4, 1), slope=0.0)
-LARGE = Plan(volume=(8, 4, 2), turned=(1, 1), projected=8, images=(4, 1, 0.5, 0.25), slope=0.2)
+SMALL = Plan(volume=(8.0, 2.0, 1.0), turned=(), projected=16.0, images=(4.0, 1.0), slope=0.0)
+LARGE = Plan(volume=(8.0, 4.0, 2.0), turned=(1.0, 1.0), projected=8.0, images=(4.0, 1.0, 0.5, 0.25), slope=0.2)
 
 
 class Generator(nn.Module):
@@ -279,8 +279,8 @@ class Generator(nn.Module):
     def forward(
         self, z: Float[Tensor, "n d"], pose: Float[Tensor, "n 3"], placement: Float[Tensor, "n 4"] | None = None
     ) -> Images:
-        scale, shift = self.first_style(z)
-        x = self.rectified(adaptive_instance_norm(self.constant, scale, shift, ADAPTIVE_EPS))
+        constant = self.constant.expand(len(z), -1, -1, -1, -1)
+        x = self.rectified(adaptive_instance_norm(constant, *self.first_style(z), ADAPTIVE_EPS))
         for block in self.volume:
             x = self.rectified(block(x, z))
         x = turned_by(x, pose, placement)
@@ -329,8 +329,7 @@ class Styled(nn.Module):
         self.style = style
 
     def forward(self, x: Float[Tensor, "n c ..."], z: Float[Tensor, "n d"]) -> Float[Tensor, "n c2 ..."]:
-        scale, shift = self.style(z)
-        return adaptive_instance_norm(self.convolution(x), scale, shift, ADAPTIVE_EPS)
+        return adaptive_instance_norm(self.convolution(x), *self.style(z), ADAPTIVE_EPS)
 
 
 # --- discriminator ----------------------------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ class Trainer:
     """A model in training: its weights, their average, its optimizers and its clock."""
 
     def __init__(self, model: Model, loader: Loader, recipe: Recipe, world: World) -> None:
-        self.model = model.to(world.device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.model = channels_last(model.to(world.device)).train()
         self.loader, self.recipe, self.world = loader, recipe, world
         world.same_start(self.model)
         self.average = WeightAverage(self.model, recipe.ema_half_life_kimg, recipe.ema_rampup)
@@ -213,6 +213,16 @@ class Trainer:
             if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
                 return name.removeprefix("model.")
         return None
+
+
+def channels_last(model: Model) -> Model:
+    """The model, its kernels laid out as convolutions of many channels want them."""
+    for parameter in model.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        elif parameter.ndim == 5:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
+    return model
 
 
 def refuse_batch(model: Model, batch_size: int, micro_batch: int | None, processes: int) -> None:

@@ -56,7 +56,8 @@ class ResidualGenerator(nn.Module):
         self, z: Float[Tensor, "n d"], pose: Float[Tensor, "n 3"], placement: Float[Tensor, "n 4"] | None = None
     ) -> Images:
         # Up to the first style, everything is the same for all pictures.
-        x = self.volume_styles[0](self.volume[0](self.constant, doubled=False), z)
+        start = self.volume[0](self.constant, doubled=False).expand(len(z), -1, -1, -1, -1)
+        x = self.volume_styles[0](start, z)
         x = self.volume_styles[1](self.volume[1](x, doubled=True), z)
         x = turned_by(repeated(x), pose, placement)
         for convolution, norm in zip(self.turned, self.turned_norms, strict=True):
