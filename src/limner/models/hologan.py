@@ -279,8 +279,8 @@ class Generator(nn.Module):
     def forward(
         self, z: Float[Tensor, "n d"], pose: Float[Tensor, "n 3"], placement: Float[Tensor, "n 4"] | None = None
     ) -> Images:
-        constant = self.constant.expand(len(z), -1, -1, -1, -1)
-        x = self.rectified(adaptive_instance_norm(constant, *self.first_style(z), ADAPTIVE_EPS))
+        constant, (scale, shift) = self.constant.expand(len(z), -1, -1, -1, -1), self.first_style(z)
+        x = self.rectified(adaptive_instance_norm(constant, scale, shift, ADAPTIVE_EPS))
         for block in self.volume:
             x = self.rectified(block(x, z))
         x = turned_by(x, pose, placement)
@@ -329,7 +329,8 @@ class Styled(nn.Module):
         self.style = style
 
     def forward(self, x: Float[Tensor, "n c ..."], z: Float[Tensor, "n d"]) -> Float[Tensor, "n c2 ..."]:
-        return adaptive_instance_norm(self.convolution(x), *self.style(z), ADAPTIVE_EPS)
+        scale, shift = self.style(z)
+        return adaptive_instance_norm(self.convolution(x), scale, shift, ADAPTIVE_EPS)
 
 
 # --- discriminator ----------------------------------------------------------------------------------------------------
