@@ -6,7 +6,8 @@ import difflib
 from collections.abc import Collection, Mapping, Sequence
 
 from limner.errors import LimnerError
-from limner.metrics.registry import METRICS
+from limner.metrics.probe.figures import Accuracy
+from limner.metrics.registry import METRICS, Shown
 from limner.metrics.subject import Kind
 from limner.models.base import Encodes
 
@@ -51,6 +52,7 @@ _KINDS: Mapping[Kind, str] = {
     "conditional": "conditional models, and this one takes no attributes",
     "codes": "models with codes, such as infogan, and this one has none",
     "encodes": "models that encode photos, such as vae and vae-gan, and this one does not",
+    "poses": "models that turn, such as hologan, and this one takes no yaw",
 }
 
 
@@ -80,6 +82,32 @@ def check_class(names: Sequence[str], model_class: type) -> None:
 
 def _other_kind(name: str, kind: Kind) -> str:
     return f"metrics: {name} is of {_KINDS[kind]}; leave it out"
+
+
+_UNREAD: Mapping[Shown, str] = {
+    "attributes": "no attribute; train one on a labelled dataset",
+    "pose": "no pose; train one with `limner data probe` on a dataset with pose.npy",
+    "identity": "no identity; train one on a dataset with several views of its people, such as that of "
+    "`limner data heads PATH --views 4`",
+}
+
+
+def reads(accuracy: Accuracy, shown: Shown) -> bool:
+    """Whether a probe with these figures reads what a metric looks at."""
+    found = {"attributes": accuracy.attributes, "pose": accuracy.pose, "identity": accuracy.identity}
+    return bool(found[shown])
+
+
+def check_reads(names: Sequence[str], accuracy: Accuracy) -> None:
+    """Refuse metrics of what a probe with these figures does not read.
+
+    Raises:
+        LimnerError: saying which, and what to train the probe on.
+    """
+    for name in names:
+        shown = METRICS[name].reads
+        if shown is not None and not reads(accuracy, shown):
+            raise LimnerError(f"metrics: {name} needs a probe that reads {shown}, and this one reads {_UNREAD[shown]}")
 
 
 def _check_extractor(name: str, extractor: str | None) -> None:

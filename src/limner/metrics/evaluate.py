@@ -20,7 +20,7 @@ from torch import Tensor
 from limner.errors import LimnerError
 from limner.metrics import reference as references
 from limner.metrics.card import Card
-from limner.metrics.choosing import check_kinds, check_metrics
+from limner.metrics.choosing import check_kinds, check_metrics, check_reads
 from limner.metrics.copies import Pair
 from limner.metrics.extractors.base import Extractor
 from limner.metrics.extractors.probe import ProbeExtractor
@@ -41,6 +41,7 @@ from limner.metrics.subject import (
     read_reals,
     reconstruct,
 )
+from limner.metrics.turns import AXES, TurnReadings, ask_turns, read_turns, turns_for
 
 __all__ = ["METRICS", "QUANTISATION", "check_metrics", "choose_reals", "compare_images", "evaluate_model"]
 
@@ -100,6 +101,8 @@ def evaluate_model(
     """
     check_kinds(metrics, kinds_of(model))
     check_metrics(metrics, extractor.name if extractor else None, probe=probe is not None)
+    if probe is not None:
+        check_reads(metrics, probe.accuracy)
     if count < 1 or batch_size < 1:
         raise LimnerError(f"count {count}, batch_size {batch_size}: must be at least 1")
     if reference is not None:
@@ -111,7 +114,8 @@ def evaluate_model(
     asked = ask(model, dataset, chosen, fakes_count, seed)
     shown = partial(_show, show_copies, model, dataset, asked) if show_copies else None
     sets = make_sets(metrics)
-    plan = Plan(model.resolution, fakes_count, seed, sets, extractor, model, dataset, asked, probe, shown)
+    turns = _ask_turns(model, metrics, fakes_count, seed)
+    plan = Plan(model.resolution, fakes_count, seed, sets, extractor, model, dataset, asked, probe, shown, turns)
     about: dict[str, Any] = {
         "count_requested": count,
         "count_reals": len(chosen),
@@ -134,6 +138,7 @@ def evaluate_model(
     with _reals_known(plan, metrics, split, len(chosen), reference, cache, team) as said:
         measuring.feed_reals(_told(_reals(measuring, chosen, batch_size, team, poll), "reals", len(chosen), progress))
     measuring.feed_fakes(_told(_fakes(measuring, asked, batch_size, team, poll), "fakes", fakes_count, progress))
+    _read_turns(plan, batch_size, team, poll, progress)
     return measuring.cards(poll, progress, **{**about, **said})
 
 
@@ -251,6 +256,22 @@ def _fakes(measuring: Measuring, asked: Asked, batch_size: int, team: Team, poll
 
     batches = [slice(start, start + batch_size) for start in range(0, len(asked.latents), batch_size)]
     yield from deal(batches, work, team, poll)
+
+
+def _ask_turns(model: Generates, metrics: Sequence[str], count: int, seed: int) -> TurnReadings | None:
+    """The turns that some of the metrics look at, along the axes that they need."""
+    wanted = {axis for name in metrics for axis in METRICS[name].turns}
+    if not wanted:
+        return None
+    return TurnReadings(ask_turns(model.latents, turns_for(count), seed, [axis for axis in AXES if axis in wanted]))
+
+
+def _read_turns(plan: Plan, batch_size: int, team: Team, poll: Callable[[], None], progress: Progress) -> None:
+    if plan.turns is None or plan.model is None or plan.probe is None:
+        return
+    turns = plan.turns.turns
+    rows = read_turns(plan.model, plan.probe, turns, batch_size, team, poll)
+    plan.turns.feed(_told(rows, "turns", len(turns.latents), progress))
 
 
 def _show(

@@ -17,9 +17,12 @@ from limner.metrics.copies import CopyRate, Pair
 from limner.metrics.extractors.base import Extractor
 from limner.metrics.extractors.probe import ProbeExtractor
 from limner.metrics.features import FeatureSets
+from limner.metrics.identity_constancy import identity_constancy
+from limner.metrics.pose_control import pose_control
 from limner.metrics.reconstruction import Reconstruction
 from limner.metrics.rows import Rows
 from limner.metrics.subject import Asked, Generates, HasImages, device_of
+from limner.metrics.turns import TurnReadings
 
 Poll = Callable[[], None]
 SHOWN_PAIRS = 8
@@ -45,6 +48,8 @@ class Plan:
     asked: Asked | None = None
     probe: ProbeExtractor | None = None
     show_copies: Callable[[list[Pair]], None] | None = None
+    turns: TurnReadings | None = None
+    """of all metrics together"""
 
 
 @runtime_checkable
@@ -238,3 +243,21 @@ def of_path_length(plan: Plan, poll: Poll) -> Measurement:
         poll=poll,
     )
     return replace(found, count_reals=0, count_fakes=pairs)
+
+
+def of_pose_control(plan: Plan, poll: Poll) -> Measurement:
+    """How closely the pose read in turned fakes follows the pose asked for."""
+    probe, turns = _turned(plan)
+    return pose_control(turns, probe, plan.seed)
+
+
+def of_identity_constancy(plan: Plan, poll: Poll) -> Measurement:
+    """How alike the frames of a turned fake are as persons."""
+    probe, turns = _turned(plan)
+    return identity_constancy(turns, probe)
+
+
+def _turned(plan: Plan) -> tuple[ProbeExtractor, TurnReadings]:
+    if plan.probe is None or plan.turns is None:
+        raise LimnerError("metrics: pose_control and identity_constancy need a model that turns and a probe")
+    return plan.probe, plan.turns

@@ -25,6 +25,8 @@ from limner.metrics.subject import Kind
 from limner.metrics.swd import SWD
 
 Better = Literal["lower", "higher", "as reals"]
+Shown = Literal["attributes", "pose", "identity"]
+"""what a probe may read of an image"""
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,10 @@ class Spec:
     """what the same formula is called on the features that `extractor` excludes"""
     moments: bool = False
     """mean and covariance of the features are all it needs"""
-    probe: bool = False
-    """whether a labelled set's probe reads the fakes"""
+    reads: Shown | None = None
+    """what a labelled set's probe is to read of the fakes; None: no probe reads them"""
+    turns: tuple[str, ...] = ()
+    """the axes along which the model's faces are turned for it"""
     model: bool = False
     """whether it needs the model itself"""
     of: Kind | None = None
@@ -57,6 +61,11 @@ class Spec:
     """more of them, which may be in another unit"""
     least: int = 1
     """images of each set below which there is no such number"""
+
+    @property
+    def probe(self) -> bool:
+        """Whether a labelled set's probe reads the fakes."""
+        return self.reads is not None
 
 
 def _computed(compute: Callable[[Plan, Poll], Measurement]) -> Callable[[Plan], Meter]:
@@ -188,7 +197,7 @@ METRICS: Mapping[str, Spec] = {
         AttributeMeter,
         takes=("images", "wanted"),
         of_reals=False,
-        probe=True,
+        reads="attributes",
         model=True,
         of="conditional",
         beside=("probe", "probe on real images"),
@@ -200,11 +209,47 @@ METRICS: Mapping[str, Spec] = {
         CodeMeter,
         takes=("images", "codes"),
         of_reals=False,
-        probe=True,
+        reads="attributes",
         model=True,
         of="codes",
         beside=("chance", "chance"),
         also=(("probe", "probe on real images"), ("matched", "best matching"), ("agreement", "agreement by name")),
+        least=100,
+    ),
+    "pose_control": Spec(
+        "how closely the yaw a probe reads in the fakes follows the yaw asked for",
+        "higher",
+        _computed(meters.of_pose_control),
+        of_reals=False,
+        reads="pose",
+        turns=("yaw", "pitch", "roll"),
+        model=True,
+        of="poses",
+        beside=("chance", "chance"),
+        also=(
+            ("rank_correlation", "rank correlation"),
+            ("slope", "slope"),
+            ("error_degrees", "degrees off"),
+            ("probe_error_degrees", "probe on real images"),
+            ("turning_back", "turning back"),
+        ),
+        least=100,
+    ),
+    "identity_constancy": Spec(
+        "likeness, to a probe, of the frames of a turned face",
+        "higher",
+        _computed(meters.of_identity_constancy),
+        of_reals=False,
+        reads="identity",
+        turns=("yaw",),
+        model=True,
+        of="poses",
+        beside=("different", "other faces"),
+        also=(
+            ("probe_same", "one real person"),
+            ("same_person", "taken for one person"),
+            ("turned_degrees", "degrees turned"),
+        ),
         least=100,
     ),
     "reconstruction": Spec(

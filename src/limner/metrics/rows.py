@@ -14,7 +14,8 @@ from torch import Tensor
 Rows: TypeAlias = Mapping[str, Tensor]
 """the same n images under several names, on the CPU: "images" uint8 [n, r, r, 3], "features" float32 [n, d], "logits"
 [n, k] of the extractor, "wanted" [n, a] attributes that the fakes were asked to have, "codes" int64 [n, c] they were
-made with, "reconstructed" uint8 [n, r, r, 3] what a model that encodes photos makes of the reals"""
+made with, "reconstructed" uint8 [n, r, r, 3] what a model that encodes photos makes of the reals, "pose" [n, 3] radians
+and "identity" [n, e] as a probe reads them"""
 
 T = TypeVar("T")
 

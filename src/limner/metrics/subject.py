@@ -16,7 +16,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from limner.errors import DataError, DivergedError, LimnerError
-from limner.latents import NO_LABELS, Labels, LatentSpace
+from limner.latents import NO_LABELS, Labels, LatentSpace, Pose
 from limner.metrics.codes import HasCodes, code_parts, code_values
 from limner.metrics.images import check_images
 from limner.models.base import Encodes
@@ -38,11 +38,12 @@ class Generates(Protocol):
     def generate(self, latents: Tensor) -> Tensor: ...
 
 
-Kind = Literal["conditional", "codes", "encodes"]
+Kind = Literal["conditional", "codes", "encodes", "poses"]
 
 
 def kinds_of(model: object) -> frozenset[Kind]:
-    """What a model can be asked beyond images: attributes to show, codes to mean something, photos to encode."""
+    """What a model can be asked beyond images: attributes to show, codes to mean something, photos to encode, angles to
+    turn to."""
     kinds: set[Kind] = set()
     if isinstance(model, Generates) and "attributes" in model.latents:
         kinds.add("conditional")
@@ -50,7 +51,17 @@ def kinds_of(model: object) -> frozenset[Kind]:
         kinds.add("codes")
     if isinstance(model, Encodes):
         kinds.add("encodes")
+    if isinstance(model, Generates) and pose_part(model.latents) is not None:
+        kinds.add("poses")
     return frozenset(kinds)
+
+
+def pose_part(latents: LatentSpace) -> Pose | None:
+    """The part of the latents that turns what is made; None where there is none, or its yaw has no range."""
+    for part in latents.parts:
+        if isinstance(part, Pose) and part.high[0] > part.low[0]:
+            return part
+    return None
 
 
 @runtime_checkable

@@ -46,7 +46,7 @@ def evaluate(
         run: folder of a run.
         metrics: which numbers: auto (all that can be measured here) or some of swd, ms_ssim, fid, fd, kid, kd,
             inception_score, precision, recall, density, coverage, ppl, copy_rate, attribute_accuracy, code_recovery,
-            reconstruction.
+            pose_control, identity_constancy, reconstruction.
         extractor: the network whose features are compared; auto takes inception where its weights are at hand, else
             the probe in the dataset's folder, else efficientnet-lite0 where it is installed.
         extractor_weights: the network's file.

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from limner.data.dataset import Dataset
 from limner.errors import LimnerError
-from limner.metrics.choosing import applicable, check_kinds, exists_for
+from limner.metrics.choosing import applicable, check_kinds, exists_for, reads
 from limner.metrics.codes import HasCodes, codes_of
 from limner.metrics.extractors import EXTRACTORS, available, open_extractor
 from limner.metrics.extractors.base import Extractor
 from limner.metrics.extractors.probe import ProbeExtractor
 from limner.metrics.probe.file import FILE_NAME
-from limner.metrics.registry import METRICS
+from limner.metrics.registry import METRICS, Shown
 from limner.metrics.subject import Kind, kinds_of
 from limner.models import Model
 
@@ -78,12 +78,14 @@ def choose_instruments(
     elif extractor != AUTO or weights:
         notes.append(f"--extractor {extractor}: none of {', '.join(metrics)} looks at features")
     probe = _choose_probe(model, dataset, auto, metrics, network, device, notes)
+    unread = _unread(model, probe, notes) if auto and probe is not None else ()
     if probe is not None and not own_data:
         notes.append(f"the probe has learnt from {dataset.name}; what it reads in fakes of other data need not hold")
     if auto:
         kinds = _that_data_allow(kinds, model, dataset, notes)
         metrics = applicable(network.name if network else None, count=count, probe=probe is not None, kinds=kinds)
         metrics = tuple(name for name in metrics if own_data or METRICS[name].split is None)
+        metrics = tuple(name for name in metrics if name not in unread)
         if reference and network is None:
             raise LimnerError(f"{reference}: {NO_EXTRACTOR}")
         if reference:
@@ -178,23 +180,36 @@ def _choose_probe(
     device: str,
     notes: list[str],
 ) -> ProbeExtractor | None:
-    """The probe that reads what a conditional model is asked for, or what a model's codes are about."""
-    kinds = kinds_of(model)
-    read = [name for name, spec in METRICS.items() if spec.probe and spec.of in kinds]
+    """The probe that reads what a model is asked for, what its codes are about, or how it turns."""
     wanted = [name for name in metrics if name in METRICS and METRICS[name].probe]
-    if not wanted and not (auto and read):
+    if not wanted and not (auto and _read_of(model)):
         return None
     probe, why = (network, "") if isinstance(network, ProbeExtractor) else own_probe(dataset, model.resolution, device)
     if probe is None and wanted:
         raise LimnerError(f"{wanted[0]}: {why}")
-    if probe is None or wanted:
-        return probe
+    return probe
+
+
+def _read_of(model: Model) -> list[str]:
+    """The metrics of this model that a probe reads for."""
+    kinds = kinds_of(model)
+    return [name for name, spec in METRICS.items() if spec.probe and spec.of in kinds]
+
+
+def _unread(model: Model, probe: ProbeExtractor, notes: list[str]) -> tuple[str, ...]:
+    """Those of them that this probe cannot read for; a note says so."""
+    left = tuple(name for name in _read_of(model) if not _reads(probe, METRICS[name].reads, model))
+    if left:
+        notes.append(f"the dataset's probe does not read what this model is to show, so {', '.join(left)} is left out")
+    return left
+
+
+def _reads(probe: ProbeExtractor, shown: Shown | None, model: Model) -> bool:
+    if shown != "attributes":
+        return shown is None or reads(probe.accuracy, shown)
     well = {figure.name for figure in probe.accuracy.attributes if figure.reads_well}
     names = _shown(model)
-    if well and (not names or well & names):
-        return probe
-    notes.append(f"the dataset's probe does not read what this model is to show, so {', '.join(read)} is left out")
-    return None
+    return bool(well) and (not names or bool(well & names))
 
 
 def _shown(model: Model) -> set[str]:

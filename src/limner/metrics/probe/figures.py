@@ -125,11 +125,11 @@ def judge_identity(
     threshold = _best_threshold(*_distances(*chosen_on, generator))
     same, different = _distances(embedding, identity, generator)
     right = (same < threshold).double().mean() + (different >= threshold).double().mean()
-    auc = _chance_below(same, different)
+    auc = chance_below(same, different)
     return IdentityFigure(float(right / 2), auc, threshold, float(same.mean()), float(different.mean()), len(same))
 
 
-def _chance_below(low: Float[Tensor, "p"], high: Float[Tensor, "q"]) -> float:
+def chance_below(low: Float[Tensor, "p"], high: Float[Tensor, "q"]) -> float:
     """How often one of `low` is below one of `high`; a tie counts half."""
     ordered = high.sort().values
     not_above = torch.searchsorted(ordered, low) + torch.searchsorted(ordered, low, right=True)
