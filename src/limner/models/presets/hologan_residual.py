@@ -172,7 +172,7 @@ class ResidualFirst(nn.Module):
         self.first, self.second = make(3, after, 3, 1, 1), make(after, after, 3, 1, 1)
         self.bypass = make(3, after, 1, 1, 0)
 
-    def forward(self, x: Images) -> Float[Tensor, "n c h w"]:
+    def forward(self, x: Images) -> Float[Tensor, "n c h2 w2"]:
         return halved_outcome(self.second, F.relu(self.first(x))) + self.bypass(halved(x))
 
 
