@@ -1,8 +1,25 @@
-"""Convolutions of volumes [n, c, d, h, w]."""
+"""Convolutions of volumes [n, c, d, h, w], quick on a CPU where channels are many.
+
+The mathematics, parameters and names are those of `torch.nn.Conv3d` and `ConvTranspose3d`. On a CPU, kernels of 3 with
+many channels are computed with fewer multiplications (`winograd_volume`); the three maps of a convolution are each
+other's derivatives, so that derivatives of every order are quick. On a GPU, under autocast and for small layers these
+are torch's layers.
+"""
 
 from __future__ import annotations
 
-from torch import nn
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from limner.layers.winograd3 import STEP
+from limner.layers.winograd_volume import Cubes, Slices
+
+Maps = type[Cubes] | type[Slices]
 
 
 class VolumeConvolution(nn.Conv3d):
@@ -11,9 +28,91 @@ class VolumeConvolution(nn.Conv3d):
     def __init__(self, before: int, after: int, kernel: int = 3, bias: bool = True) -> None:
         super().__init__(before, after, kernel, padding=kernel // 2, bias=bias)
 
+    def forward(self, input: Float[Tensor, "n c d h w"]) -> Float[Tensor, "n c2 d h w"]:
+        maps = choose(input, self.weight.shape)
+        if maps is None:
+            return super().forward(input)
+        y = _Convolve.apply(input, self.weight, maps)
+        return y if self.bias is None else y + self.bias[:, None, None, None]
+
 
 class DoublingVolumeConvolution(nn.ConvTranspose3d):
     """[n, c, d, h, w] → [n, c2, 2d, 2h, 2w]: a transposed convolution of kernel 3 and stride 2."""
 
     def __init__(self, before: int, after: int, bias: bool = True) -> None:
         super().__init__(before, after, 3, stride=2, padding=1, output_padding=1, bias=bias)
+
+
+LEAST_PAIRS = {Cubes: 2**12, Slices: 2**12}
+"""channels before x after from which the sums cost less than the products that they save"""
+LEAST_ROWS = 32
+"""outputs of slices, or tiles, in the batch: from here on the sums of weights are worth it"""
+
+
+def choose(x: Tensor, weight: Sequence[int]) -> Maps | None:
+    """The quickest maps, as benchmarks/volumes.py measured them; None: torch's own convolution."""
+    exact = x.dtype in (torch.float32, torch.float64)  # sums of bfloat16 would be rounded once more
+    if not exact or x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or tuple(weight[2:]) != (3, 3, 3):
+        return None
+    depth, height, width = x.shape[2:]
+    pairs = weight[0] * weight[1]
+    if max(height, width) <= STEP:
+        full = height * width >= STEP**2 / 2
+        return Slices if full and pairs >= LEAST_PAIRS[Slices] and len(x) * depth >= LEAST_ROWS else None
+    tiles = math.prod(-(-side // STEP) for side in (depth, height, width))
+    full = depth * height * width >= tiles * STEP**3 / 2
+    return Cubes if full and pairs >= LEAST_PAIRS[Cubes] and len(x) * tiles >= LEAST_ROWS else None
+
+
+# --- the maps, each other's derivatives ---------------------------------------------------------------------------
+
+
+class _Convolve(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, x: Tensor, w: Tensor, maps: Maps) -> Tensor:
+        context.save_for_backward(x, w)
+        context.maps = maps
+        return maps.convolve(x, w)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (y,), (x, w) = gradients, context.saved_tensors
+        return (
+            _Spread.apply(y, w, context.maps) if context.needs_input_grad[0] else None,
+            _Correlate.apply(x, y, context.maps) if context.needs_input_grad[1] else None,
+            None,
+        )
+
+
+class _Spread(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, y: Tensor, w: Tensor, maps: Maps) -> Tensor:
+        context.save_for_backward(y, w)
+        context.maps = maps
+        return maps.spread(y, w)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (x,), (y, w) = gradients, context.saved_tensors
+        return (
+            _Convolve.apply(x, w, context.maps) if context.needs_input_grad[0] else None,
+            _Correlate.apply(x, y, context.maps) if context.needs_input_grad[1] else None,
+            None,
+        )
+
+
+class _Correlate(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, x: Tensor, y: Tensor, maps: Maps) -> Tensor:
+        context.save_for_backward(x, y)
+        context.maps = maps
+        return maps.correlate(x, y)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (w,), (x, y) = gradients, context.saved_tensors
+        return (
+            _Spread.apply(y, w, context.maps) if context.needs_input_grad[0] else None,
+            _Convolve.apply(x, w, context.maps) if context.needs_input_grad[1] else None,
+            None,
+        )
