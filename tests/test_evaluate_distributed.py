@@ -26,6 +26,7 @@ from test_code_recovery import NAMED, PAPER, Coded, Eye
 from test_distributed import Pair
 from test_evaluate import OF_FEATURES, Painter, Pooling, Shades
 from test_reconstruction import Copyist
+from test_turning import BOTH, Sight, Turner
 
 METRICS = ("swd", "ms_ssim", *OF_FEATURES, "ppl", "copy_rate")
 
@@ -176,8 +177,23 @@ def encoding(world: World, folder: Path) -> list[Card]:
     )
 
 
-@pytest.mark.parametrize("measured", [with_codes, encoding])
-def test_codes_and_photos_stay_with_their_images(pair: Pair, tiny_dataset_folder: Path, measured: Any) -> None:
+def turning(world: World, folder: Path) -> list[Card]:
+    return evaluate_model(
+        Turner(),
+        open_dataset(folder),
+        metrics=BOTH,
+        count=50,
+        split="train",
+        weights_name="ema",
+        images_seen=0,
+        probe=Sight(),
+        batch_size=7,
+        team=WorldTeam(world),
+    )
+
+
+@pytest.mark.parametrize("measured", [with_codes, encoding, turning])
+def test_codes_photos_and_frames_stay_with_their_images(pair: Pair, tiny_dataset_folder: Path, measured: Any) -> None:
     first, second = pair(measured, tiny_dataset_folder)
     assert first == measured(World(), tiny_dataset_folder)
     assert (first[0].value > 0.9, second) == (True, [])
