@@ -22,6 +22,7 @@ Departures from the paper:
 - The style loss is there at all resolutions; the paper has it for 128².
 - `--angle-weight` adds an encoder of the pose, a loss like the identity's; Beckham's re-implementation has it.
 - The last convolution has kernel 3 instead of 4, which has no middle.
+- A convolution that is normalized has no bias, which the normalization would take away again.
 - σ of spectral normalization is found by one power iteration a step of D, not one a pass.
 - 16², 32² and 256² have the same networks with fewer or more layers.
 - No attributes: it learns from pictures alone.
@@ -264,14 +265,20 @@ class Generator(nn.Module):
         self.constant = nn.Parameter(0.02 * torch.randn(1, volume[0], 4, 4, 4))
         self.first_style = Style(d, volume[0])
         self.volume = nn.ModuleList(
-            [Styled(DoublingVolumeConvolution(*pair), Style(d, pair[1])) for pair in itertools.pairwise(volume)]
+            [
+                Styled(DoublingVolumeConvolution(*pair, bias=False), Style(d, pair[1]))
+                for pair in itertools.pairwise(volume)
+            ]
         )
         turned = channels((plan.volume[-1], *plan.turned))
         self.turned = nn.ModuleList([VolumeConvolution(*pair) for pair in itertools.pairwise(turned)])
         images = channels((plan.projected, *plan.images[: (resolution // DRAWN_FROM).bit_length() - 1]))
         self.projection = Convolution(DRAWN_FROM * turned[-1], images[0], 1, 1, 0)
         self.images = nn.ModuleList(
-            [Styled(TransposedConvolution(*pair, 4, 2, 1), Style(d, pair[1])) for pair in itertools.pairwise(images)]
+            [
+                Styled(TransposedConvolution(*pair, 4, 2, 1, bias=False), Style(d, pair[1]))
+                for pair in itertools.pairwise(images)
+            ]
         )
         self.last = Convolution(images[-1], 3, 3, 1, 1)
         self.apply(initialize)
@@ -392,7 +399,7 @@ class DiscriminatorBlock(nn.Module):
 
     def __init__(self, before: int, after: int, spectral: bool, styled: bool) -> None:
         super().__init__()
-        self.convolution = (SpectralConvolution if spectral else Convolution)(before, after, 5, 2, 2)
+        self.convolution = (SpectralConvolution if spectral else Convolution)(before, after, 5, 2, 2, bias=False)
         self.scale = nn.Parameter(torch.empty(after).normal_(1.0, 0.02))
         self.shift = nn.Parameter(torch.zeros(after))
         self.style = nn.Linear(2 * after, 1) if styled else None
