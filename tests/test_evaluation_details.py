@@ -76,6 +76,21 @@ def test_attributes_have_the_probes_own_accuracy_beside_theirs() -> None:
     assert details(make_card(metric="swd")) is None
 
 
+def test_axes_have_a_row_each_where_they_were_turned() -> None:
+    yaw = {"chance": 0.1, "rank_correlation": 0.2, "slope": 0.3, "range": 0.4, "error_degrees": 5.5, "sign": -1.0}
+    pitch = {"pitch": 0.6, "pitch_chance": 0.7, "pitch_rank_correlation": 0.8, "pitch_turning_back": 0.25}
+    found = details(make_card(metric="pose_control", value=0.9, values=yaw | pitch, extractor="probe", count_reals=0))
+    assert found is not None
+    assert list(found.head)[:5] == ["axis", "control", "chance", "ranks", "slope"]
+    assert [row[:5] for row in found.rows] == [
+        ("yaw", "0.900", "0.100", "0.200", "0.300"),
+        ("pitch", "0.600", "0.700", "0.800", ""),
+    ]
+    assert found.rows[0][-1] == "-1.000"
+    assert found.rows[1][found.head.index("back")] == "0.250"
+    assert [found.head[place] for place in found.aside] == ["chance", "range", "off the line", "one way"]
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_screen_shows_them_under_the_numbers(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
     out = io.StringIO()

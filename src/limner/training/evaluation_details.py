@@ -1,4 +1,4 @@
-"""A card's figures one by one, where it holds some for each attribute or code: one table for screen and report."""
+"""A card's figures one by one, where it holds some of each attribute, code or axis: one table for screen and page."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Details:
 
 
 def details(card: Card) -> Details | None:
-    """The card's figures of attributes or codes; None where it has none."""
-    makers = {"attribute_accuracy": _of_attributes, "code_recovery": _of_codes}
+    """The card's figures of attributes, codes or axes; None where it has none."""
+    makers = {"attribute_accuracy": _of_attributes, "code_recovery": _of_codes, "pose_control": _of_axes}
     found = makers[card.metric](card) if card.metric in makers else None
     return found if found and found.rows else None
 
@@ -57,6 +57,35 @@ def _of_codes(card: Card) -> Details:
     place = len(head)
     head += ["best match", "share", "nats", "way"]
     return Details(f"{card.name}: code by code", head, rows, words=(0, place), aside=(place + 2,))
+
+
+_OF_AN_AXIS = {
+    "value": "control",
+    "chance": "chance",
+    "rank_correlation": "ranks",
+    "slope": "slope",
+    "range": "range",
+    "error_degrees": "degrees off",
+    "probe_error_degrees": "the probe",
+    "error_of_line_degrees": "off the line",
+    "turning_back": "back",
+    "monotone": "one way",
+    "wrong_way": "wrong way",
+    "sign": "sign",
+}
+"""figure → heading"""
+_FOR_WIDE_PAGES = ("chance", "range", "error_of_line_degrees", "monotone")
+
+
+def _of_axes(card: Card) -> Details:
+    figures = {"value": card.value, **card.values}
+    figures |= {f"{axis}_value": card.values[axis] for axis in ("pitch", "roll") if axis in card.values}
+    rows = []
+    for axis, before in (("yaw", ""), ("pitch", "pitch_"), ("roll", "roll_")):
+        if f"{before}value" in figures:
+            rows.append((axis, *(_number(figures, before + name) for name in _OF_AN_AXIS)))
+    aside = [1 + list(_OF_AN_AXIS).index(name) for name in _FOR_WIDE_PAGES]
+    return Details(f"{card.name}: axis by axis", ("axis", *_OF_AN_AXIS.values()), rows, words=(0,), aside=aside)
 
 
 def _listed(card: Card, setting: str) -> list[str]:
