@@ -43,7 +43,7 @@ class DoublingVolumeConvolution(nn.ConvTranspose3d):
         super().__init__(before, after, 3, stride=2, padding=1, output_padding=1, bias=bias)
 
 
-LEAST_PAIRS = {Cubes: 2**12, Slices: 2**12}
+LEAST_PAIRS = {Cubes: 2**12, Slices: 2**13}
 """channels before x after from which the sums cost less than the products that they save"""
 LEAST_ROWS = 32
 """outputs of slices, or tiles, in the batch: from here on the sums of weights are worth it"""

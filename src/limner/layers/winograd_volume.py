@@ -28,8 +28,8 @@ from limner.layers.scratch import Scratch
 from limner.layers.winograd3 import MATRICES, STEP, TAPS, WINDOW
 
 POINTS = WINDOW**3
-ROOM = 2**24
-"""numbers at points that are computed at once: many images make long rows, all of them take much memory"""
+ROOM = 2**20
+"""numbers at the points of one column that are computed at once: many images make long rows, few fit the cache"""
 
 _scratch = Scratch()
 
@@ -52,12 +52,14 @@ class Cubes:
         """The adjoint of `convolve` in w."""
         forth, _ = _matrices(x, transposed=False)
         onto, _ = _matrices(y, transposed=True)
-        kernels = _scratch.room("kernels", (POINTS, y.shape[1], x.shape[1]), x.dtype)
+        kernels = x.new_zeros(WINDOW, WINDOW, WINDOW, y.shape[1], x.shape[1])
         for images in _blocks(x, max(x.shape[1], y.shape[1])):
-            products = _to_points(y[images], onto, "products").transpose(1, 2)
-            kernels.baddbmm_(products, _to_points(x[images], forth, "points"), beta=0 if images.start == 0 else 1)
-        taps = _kernel_matrix(x.dtype).T @ kernels.flatten(1)
-        return _as_weight(taps, y.shape[1], x.shape[1])
+            planes = _to_planes(x[images], forth, "planes"), _to_planes(y[images], onto, "gradient planes")
+            for i, j in _places():
+                points = _to_points(planes[0][i, :, :, j], forth, x.shape[1], "points")
+                products = _to_points(planes[1][i, :, :, j], onto, y.shape[1], "products")
+                kernels[i, j].baddbmm_(products.transpose(1, 2), points)
+        return _as_weight(_kernel_matrix(x.dtype).T @ kernels.view(POINTS, -1), y.shape[1], x.shape[1])
 
 
 class Slices:
@@ -101,55 +103,73 @@ def _through_points(
     forth, back = _matrices(x, transposed)
     y = _like(x, w.shape[1])
     taps = w.permute(2, 3, 4, 0, 1).reshape(TAPS**3, -1)
-    kernels = _times("kernels", _kernel_matrix(x.dtype), taps).view(POINTS, *w.shape[:2])
+    kernels = _times("kernels", _kernel_matrix(x.dtype), taps).view(WINDOW, WINDOW, WINDOW, *w.shape[:2])
     for images in _blocks(x, max(w.shape[:2])):
-        points = _to_points(x[images], forth, "points")
-        room = _scratch.room("products", (*points.shape[:2], w.shape[1]), x.dtype)
-        _from_points(torch.bmm(points, kernels, out=room), back, y[images])
+        planes, made = _to_planes(x[images], forth, "planes"), _planes_of(y[images], "made planes")
+        for i, j in _places():
+            points = _to_points(planes[i, :, :, j], forth, len(w), "points")
+            room = _scratch.room("products", (*points.shape[:2], w.shape[1]), x.dtype)
+            _from_points(torch.bmm(points, kernels[i, j], out=room), back, made[i, :, :, j])
+        _from_planes(made, back, y[images])
     return y
 
 
-def _to_points(x: Float[Tensor, "n c d h w"], matrices: tuple[Tensor, ...], name: str) -> Float[Tensor, "216 tn c"]:
-    """Along height, width and depth; one row for each tile and image."""
+def _places() -> Iterator[tuple[int, int]]:
+    """Points along height and width: those of the depth at one of them fit the cache."""
+    return ((i, j) for i in range(WINDOW) for j in range(WINDOW))
+
+
+def _planes_of(x: Float[Tensor, "n c d h w"], name: str) -> Float[Tensor, "6 th d 6 k"]:
+    """Room: points and tiles along height, depth, points along width, all the rest."""
     n, c, d, h, w = x.shape
-    along_d, along_h, along_w = matrices
-    tiles_d, tiles_h, tiles_w = (len(each) // WINDOW for each in matrices)
+    return _scratch.room(name, (WINDOW, -(-h // STEP), d, WINDOW, -(-w // STEP) * n * c), x.dtype)
+
+
+def _to_planes(x: Float[Tensor, "n c d h w"], matrices: tuple[Tensor, ...], name: str) -> Float[Tensor, "6 th d 6 k"]:
+    """Along height and width."""
+    n, c, d, h, w = x.shape
+    _, along_h, along_w = matrices
     voxels = _scratch.room("voxels", (h, d, w, n, c), x.dtype).copy_(x.permute(3, 2, 4, 0, 1))
     lines = _times("lines", along_h, voxels.view(h, -1)).view(-1, w, n * c)
-    room = _scratch.room("planes", (len(lines), len(along_w), n * c), x.dtype)
-    planes = torch.bmm(along_w.expand(len(lines), -1, -1), lines, out=room)
-    planes = planes.view(WINDOW, tiles_h, d, WINDOW, tiles_w * n * c)
-    points = _scratch.room(name, (WINDOW, WINDOW, WINDOW * tiles_d, tiles_h, tiles_w * n * c), x.dtype)
-    for i, j, tile in _columns(tiles_h):
-        torch.mm(along_d, planes[i, tile, :, j], out=points[i, j, :, tile])
-    return points.view(POINTS, -1, c)
+    planes = _planes_of(x, name)
+    torch.bmm(along_w.expand(len(lines), -1, -1), lines, out=planes.view(len(lines), len(along_w), n * c))
+    return planes
 
 
-def _from_points(products: Float[Tensor, "216 tn c"], matrices: tuple[Tensor, ...], y: Tensor) -> None:
-    """Along depth, width and height, into y [n, c, d, h, w]."""
+def _from_planes(planes: Float[Tensor, "6 th d 6 k"], matrices: tuple[Tensor, ...], y: Tensor) -> None:
+    """Along width and height, into y [n, c, d, h, w]."""
     n, c, d, h, w = y.shape
-    along_d, along_h, along_w = matrices
-    tiles_d, tiles_h, tiles_w = (each.shape[1] // WINDOW for each in matrices)
-    points = products.view(WINDOW, WINDOW, WINDOW * tiles_d, tiles_h, tiles_w * n * c)
-    planes = _scratch.room("planes", (WINDOW, tiles_h, d, WINDOW, tiles_w * n * c), y.dtype)
-    for i, j, tile in _columns(tiles_h):
-        torch.mm(along_d, points[i, j, :, tile], out=planes[i, tile, :, j])
-    planes = planes.view(-1, WINDOW * tiles_w, n * c)
-    room = _scratch.room("lines", (len(planes), w, n * c), y.dtype)
-    lines = torch.bmm(along_w.expand(len(planes), -1, -1), planes, out=room)
-    voxels = _times("voxels", along_h, lines.view(WINDOW * tiles_h, -1))
+    _, along_h, along_w = matrices
+    room = _scratch.room("lines", (planes.shape[:3].numel(), w, n * c), y.dtype)
+    lines = torch.bmm(along_w.expand(len(room), -1, -1), planes.view(len(room), -1, n * c), out=room)
+    voxels = _times("voxels", along_h, lines.view(along_h.shape[1], -1))
     y.copy_(voxels.view(h, d, w, n, c).permute(3, 4, 1, 0, 2))
 
 
-def _columns(tiles: int) -> Iterator[tuple[int, int, int]]:
-    """Points along height and width, tiles along height: what is apart in memory."""
-    return ((i, j, tile) for i in range(WINDOW) for j in range(WINDOW) for tile in range(tiles))
+def _to_points(
+    planes: Float[Tensor, "th d k"], matrices: tuple[Tensor, ...], channels: int, name: str
+) -> Float[Tensor, "6 tn c"]:
+    """Along depth; one row for each tile and image."""
+    along_d = matrices[0]
+    points = _scratch.room(name, (len(along_d), len(planes), planes.shape[2]), planes.dtype)
+    for tile, plane in enumerate(planes):
+        torch.mm(along_d, plane, out=points[:, tile])
+    return points.view(WINDOW, -1, channels)
+
+
+def _from_points(
+    products: Float[Tensor, "6 tn c"], matrices: tuple[Tensor, ...], planes: Float[Tensor, "th d k"]
+) -> None:
+    along_d = matrices[0]
+    points = products.view(along_d.shape[1], *planes.shape[::2])
+    for tile, plane in enumerate(planes):
+        torch.mm(along_d, points[:, tile], out=plane)
 
 
 def _blocks(x: Tensor, channels: int) -> Iterator[slice]:
     """Of about the same number of images."""
     tiles = int(np.prod([-(-side // STEP) for side in x.shape[2:]]))
-    blocks = -(-len(x) * tiles * POINTS * channels // ROOM)
+    blocks = -(-len(x) * tiles * WINDOW * channels // ROOM)
     size = -(-len(x) // min(blocks, len(x)))
     return (slice(low, low + size) for low in range(0, len(x), size))
 
