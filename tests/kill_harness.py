@@ -134,6 +134,8 @@ TINY: Mapping[str, dict[str, Any]] = {
         "stable_kimg": BATCH / 1000,
         "fade_kimg": 3 * BATCH / 1000,
     },
+    # Everything that has a state or is drawn: spectral norm's vectors, angles that are read, sizes and places.
+    "hologan": {**SMALL, "discriminator_width": 4, "angle_weight": 1.0, "scale": (0.9, 1.1), "shift": (-0.1, 0.1)},
     "restless": {},
 }
 

@@ -185,6 +185,7 @@ def test_kills_with_the_report_being_written_each_time(root: Path, trials: dict[
         ("vae", "autoencoder", 1),
         ("vae-gan", "decoder", 1),
         ("progan", "generator", 1),
+        ("hologan", "generator", 2),
         ("restless", "judge", 2),
     ],
 )
@@ -675,6 +676,8 @@ def other_value(value: Any, hint: Any) -> Any:
         return value + 1
     if isinstance(value, str):
         return "all"
+    if isinstance(value, tuple) and ... not in options:
+        return (*value[:-1], value[-1] + 1)
     if isinstance(value, tuple):
         return (*value, *value, options[0](2))
     return options[0](2) if options else 2
