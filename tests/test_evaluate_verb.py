@@ -177,6 +177,51 @@ def test_codes_are_judged_where_there_are_codes_and_a_probe(capsys, coded: Path,
     assert "code_recovery is of models with codes, such as infogan" in err
 
 
+@pytest.fixture(scope="module")
+def posed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset with poses and three views of everybody, and a probe that reads no more than these."""
+    from conftest import draw_blobs
+
+    folder = tmp_path_factory.mktemp("posed") / "blobs"
+    images, _ = draw_blobs(180, 16, seed=2)
+    people = np.repeat(np.arange(60), 3)
+    pose = np.random.default_rng(0).uniform(-0.5, 0.5, (180, 3)).astype(np.float32)
+    facts = {"name": "blobs", "crop": "none", "resize": "none", "source": {"made by": "tests"}}
+    with DatasetWriter(folder, count=180, resolution=16, **facts) as writer:
+        writer.write(0, images)
+        splits = np.repeat([0, 1, 2], [120, 30, 30]).astype(np.uint8)
+        data = writer.finish(pose=pose, identity=people, splits=splits)
+    probe = folder / "probe.safetensors"
+    train_probe(open_lessons(data, 16, 0), probe, kimg=0.5, mirror=False, seed=0, device=torch.device("cpu"))
+    return folder
+
+
+def test_turns_are_judged_where_a_model_turns_and_the_probe_reads(
+    capsys, labelled: Path, posed: Path, trained: Path, tmp_path: Path
+) -> None:
+    turning = tmp_path / "turning"
+    train(posed, turning, model="hologan")
+    code, out, err = run(capsys, "evaluate", turning, "--count", "100", "--device", "cpu")
+    assert code == 0, err
+    found = cards_of(turning)
+    control, constancy = found["pose_control_probe_8"], found["identity_constancy_probe_8"]
+    assert (control.count_fakes, control.split, control.extractor_sha256) == (8, None, constancy.extractor_sha256)
+    assert 0 <= control.value < 1
+    assert all(word in out for word in ("axis by axis", "pose_control_probe_8", "correlation", "off", "chance"))
+    code, out, err = run(capsys, "evaluate", turning, "--count", "100", "--data", labelled, "--extractor", "none")
+    assert code == 0, err
+    assert "pose_control, identity_constancy is left out" in " ".join(err.split())
+    assert "pose_control" not in out
+    code, _, err = run(capsys, "evaluate", turning, "--metrics", "identity_constancy", "--data", labelled)
+    assert (code, err.strip().splitlines()[-1].split(" and this")[0]) == (
+        2,
+        "limner: metrics: identity_constancy needs a probe that reads identity,",
+    )
+    code, _, err = run(capsys, "evaluate", trained, "--metrics", "pose_control")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "pose_control is of models that turn, such as hologan" in err
+
+
 def test_photos_are_reconstructed_where_the_model_encodes(capsys, labelled: Path, coded: Path, tmp_path: Path) -> None:
     folder = tmp_path / "vae"
     train(labelled, folder, model="vae")
