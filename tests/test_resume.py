@@ -379,7 +379,7 @@ def pieces(name: str, dataset: Path) -> dict[str, Callable[..., None]]:
                 kind == "step" and any(key.endswith("square_avg") for key in tensors if phase.name in key)
             ):
                 found[f"{kind} of {phase.name}"] = forget(chosen)
-    for statistic in ("running_mean", "running_variance"):
+    for statistic in ("running_mean", "running_variance", ".left"):  # the last of spectral normalization
         chosen = [key for key in tensors if key.startswith("model.") and key.endswith(statistic)]
         if chosen:
             found[statistic] = forget(chosen)
