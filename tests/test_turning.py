@@ -100,6 +100,15 @@ def test_a_model_that_ignores_the_pose() -> None:
     assert of_all(torch.zeros(11))["error_degrees"] == pytest.approx(float(ASKED.abs().mean()))
 
 
+def test_who_does_not_turn_turns_neither_way() -> None:
+    """Slopes of nothing but rounding, as 0.1 · Σ (a - mean a) leaves one, have no sign."""
+    still = 0.1 + torch.arange(8, dtype=torch.float64)[:, None].expand(8, 11) / 7
+    there_and_back = (ASKED.abs() - 13.7).expand(8, 11) * still
+    for read in (still, there_and_back):
+        found = figures(ASKED, read, band=1.0)
+        assert (found["wrong_way"], found["sign"], found["slope"]) == (0, 1, 0)
+
+
 def test_left_right_left_right() -> None:
     there_and_back = torch.tensor([-20, 0, 20, 0, -20, 0, 20, 0, -20, -20, -20])
     found = of_all(there_and_back)

@@ -34,12 +34,14 @@ from limner.metrics.card import Measurement, Setting
 from limner.metrics.probe.readers import Reads
 from limner.metrics.turns import TurnReadings
 
-BAND = 2.0
-"""dead band, in the probe's mean errors on images it has never seen"""
+BAND = 1.0
+"""dead band, in the probe's mean errors on images it has never seen: real heads that turn never go back so far"""
 SHUFFLES = 20
 """orders of the frames over which what chance gives is averaged"""
 ROUNDED = 2
 """decimals of a degree that count: below them is the arithmetic's rounding, which is no order of readings"""
+_SLOPE_DECIMALS = 6
+"""likewise of a slope: what is less is a face that does not turn, and neither the right way nor the wrong"""
 
 
 def pose_control(readings: TurnReadings, probe: Reads, seed: int = 0) -> Measurement:
@@ -162,7 +164,7 @@ def chance(asked: Float[Tensor, "k"], read: Float[Tensor, "n k"], seed: int) -> 
 
 def _slopes(asked: Float[Tensor, "k"], read: Float[Tensor, "n k"]) -> Float[Tensor, "n"]:
     centred = asked.double() - asked.double().mean()
-    return (read * centred).sum(1) / centred.square().sum()
+    return ((read * centred).sum(1) / centred.square().sum()).round(decimals=_SLOPE_DECIMALS)
 
 
 def _rank_correlations(asked: Float[Tensor, "k"], read: Float[Tensor, "n k"]) -> Float[Tensor, "n"]:
