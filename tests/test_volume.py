@@ -8,20 +8,35 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.layers import volume, winograd_volume
-from limner.layers.volume import DoublingVolumeConvolution, VolumeConvolution, choose
-from limner.layers.winograd_volume import Cubes, Slices
+from limner.layers.volume import (
+    HALVING,
+    KEEPING,
+    SLICES,
+    DoublingVolumeConvolution,
+    VolumeConvolution,
+    choose,
+    doubling_volume_convolution,
+)
 
-WAYS = [(Cubes, (8, 8, 8)), (Cubes, (5, 6, 9)), (Cubes, (1, 4, 13)), (Cubes, (4, 4, 4)), (Cubes, (2, 3, 1))]
-WAYS += [(Slices, (4, 4, 4)), (Slices, (7, 4, 3)), (Slices, (1, 2, 4))]
+WAYS: list[tuple[volume.Maps, tuple[int, int, int]]] = [
+    *((KEEPING, sides) for sides in [(8, 8, 8), (5, 6, 9), (1, 4, 13), (4, 4, 4), (2, 3, 1)]),
+    *((HALVING, sides) for sides in [(8, 8, 8), (4, 6, 10), (2, 12, 4)]),
+    *((SLICES, sides) for sides in [(4, 4, 4), (7, 4, 3), (1, 2, 4)]),
+]
 
 
 def three(x: Tensor, w: Tensor, y: Tensor, maps: volume.Maps) -> tuple[Tensor, ...]:
     return maps.convolve(x, w), maps.spread(y, w), maps.correlate(x, y)
 
 
-def truths(x: Tensor, w: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+def reference(x: Tensor, w: Tensor, maps: volume.Maps) -> Tensor:
+    y = F.conv3d(x, w, None, 1, 1)
+    return F.avg_pool3d(y, 2) if maps == HALVING else y
+
+
+def truths(x: Tensor, w: Tensor, y: Tensor, maps: volume.Maps) -> tuple[Tensor, ...]:
     x, w = x.double().requires_grad_(), w.double().requires_grad_()
-    made = F.conv3d(x, w, None, 1, 1)
+    made = reference(x, w, maps)
     return made.detach(), *torch.autograd.grad(made, (x, w), y.double())
 
 
@@ -39,25 +54,26 @@ def test_it_is_exact(
     monkeypatch.setattr(winograd_volume, "ROOM", room)
     torch.manual_seed(0)
     x, w = torch.randn(3, 5, *sides, dtype=torch.float64), torch.randn(7, 5, 3, 3, 3, dtype=torch.float64)
-    y = torch.randn(3, 7, *sides, dtype=torch.float64)
-    for ours, truth in zip(three(x, w, y, maps), truths(x, w, y), strict=True):
+    y = torch.randn_like(reference(x, w, maps))
+    for ours, truth in zip(three(x, w, y, maps), truths(x, w, y, maps), strict=True):
         torch.testing.assert_close(ours, truth, rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize(("maps", "side", "most"), [(Cubes, 8, 5e-6), (Slices, 4, 2e-6)])
+@pytest.mark.parametrize(("maps", "side", "most"), [(KEEPING, 8, 5e-6), (HALVING, 8, 1e-6), (SLICES, 4, 2e-6)])
 def test_rounding_errors_stay_small(maps: volume.Maps, side: int, most: float) -> None:
     torch.manual_seed(0)
     x, w = F.leaky_relu(torch.randn(2, 128, side, side, side), 0.2), torch.randn(32, 128, 3, 3, 3)
-    y = torch.randn(2, 32, side, side, side)
-    for ours, truth in zip(three(x, w, y, maps), truths(x, w, y), strict=True):
+    y = torch.randn_like(reference(x, w, maps))
+    for ours, truth in zip(three(x, w, y, maps), truths(x, w, y, maps), strict=True):
         difference = (ours.double() - truth).square().mean().sqrt() / truth.square().mean().sqrt()
         assert difference < most
 
 
-@pytest.mark.parametrize(("maps", "side"), [(Cubes, 8), (Slices, 4)])
+@pytest.mark.parametrize(("maps", "side"), [(KEEPING, 8), (HALVING, 8), (SLICES, 4)])
 def test_what_it_returns_is_its_own_and_channels_last(maps: volume.Maps, side: int) -> None:
     torch.manual_seed(0)
-    x, w, y = torch.randn(2, 8, *[side] * 3), torch.randn(16, 8, 3, 3, 3), torch.randn(2, 16, *[side] * 3)
+    x, w = torch.randn(2, 8, *[side] * 3), torch.randn(16, 8, 3, 3, 3)
+    y = torch.randn_like(reference(x, w, maps))
     first = three(x, w, y, maps)
     kept = [each.clone() for each in first]
     three(x + 1, w - 1, y * 2, maps)
@@ -126,9 +142,9 @@ def test_it_works_after_inference_mode() -> None:
 @pytest.mark.parametrize(
     ("images", "sides", "channels", "expected"),
     [
-        (16, (4, 4, 4), (256, 512), Slices),
-        (16, (8, 8, 8), (128, 256), Cubes),
-        (16, (16, 16, 16), (64, 64), Cubes),
+        (16, (4, 4, 4), (256, 512), SLICES),
+        (16, (8, 8, 8), (128, 256), KEEPING),
+        (16, (16, 16, 16), (64, 64), KEEPING),
         (16, (16, 16, 16), (16, 32), None),
         (2, (4, 4, 4), (256, 512), None),
         (1, (8, 8, 8), (256, 512), None),
@@ -145,6 +161,39 @@ def test_the_way_depends_on_the_shape(
     assert choose(x.to("meta"), (*channels, 3, 3, 3)) is None
     with torch.autocast("cpu", torch.bfloat16):
         assert choose(x, (*channels, 3, 3, 3)) is None
+
+
+@pytest.mark.parametrize(
+    ("images", "channels", "expected"), [(16, (128, 256), HALVING), (16, (32, 64), None), (2, (128, 256), None)]
+)
+def test_the_way_that_doubles_depends_on_the_shape(
+    images: int, channels: tuple[int, int], expected: volume.Maps | None
+) -> None:
+    x = torch.empty(1).expand(images, channels[1], 4, 4, 4)
+    assert choose(x, (*channels, 3, 3, 3), doubled=True) is expected
+
+
+@pytest.mark.parametrize("least", [0, 2**12])
+@pytest.mark.parametrize("sides", [(4, 4, 4), (1, 2, 3)])
+def test_doubling_is_repeating_before(sides: tuple[int, int, int], least: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(volume, "LEAST_PAIRS", {HALVING: least})
+    monkeypatch.setattr(volume, "LEAST_ROWS", 0)
+    monkeypatch.setattr(volume, "LEAST_FULL", 0)
+    torch.manual_seed(0)
+    values = torch.randn(2, 3, *sides), torch.randn(5, 3, 3, 3, 3), torch.randn(5)
+    found = []
+    for function in (doubling_volume_convolution, repeated_before):
+        given = [each.double().requires_grad_() for each in values]
+        y = function(*given)
+        slope = torch.autograd.grad(y.pow(3).sum(), given[:2], create_graph=True)
+        torch.stack([each.square().sum() for each in slope]).sum().backward()
+        found.append([y, *slope, *(each.grad for each in given)])
+    for ours, truth in zip(*found, strict=True):
+        torch.testing.assert_close(ours, truth, rtol=1e-10, atol=1e-8)
+
+
+def repeated_before(x: Tensor, w: Tensor, bias: Tensor) -> Tensor:
+    return F.conv3d(F.interpolate(x, scale_factor=2.0, mode="nearest"), w, bias, 1, 1)
 
 
 def test_other_kernels_are_those_of_torch() -> None:

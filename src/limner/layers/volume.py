@@ -13,13 +13,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from limner.layers.winograd3 import STEP
 from limner.layers.winograd_volume import Cubes, Slices
 
-Maps = type[Cubes] | type[Slices]
+Maps = Cubes | Slices
+KEEPING, HALVING, SLICES = Cubes("same"), Cubes("halved"), Slices()
 
 
 class VolumeConvolution(nn.Conv3d):
@@ -43,25 +45,40 @@ class DoublingVolumeConvolution(nn.ConvTranspose3d):
         super().__init__(before, after, 3, stride=2, padding=1, output_padding=1, bias=bias)
 
 
-LEAST_PAIRS = {Cubes: 2**12, Slices: 2**13}
+def doubling_volume_convolution(
+    x: Float[Tensor, "n c d h w"], weight: Float[Tensor, "c2 c 3 3 3"], bias: Float[Tensor, "c2"] | None
+) -> Float[Tensor, "n c2 d2 h2 w2"]:
+    """x with every voxel repeated to a cube of 2x2x2, and a convolution of it that keeps the sides, in one."""
+    if choose(x, weight.shape, doubled=True) is None:
+        return torch.conv3d(F.interpolate(x, scale_factor=2.0, mode="nearest"), weight, bias, 1, 1)
+    # The adjoint of repeating is eight times averaging, that of the convolution has its kernel turned round.
+    y = _Spread.apply(x, 8 * weight.flip(2, 3, 4).transpose(0, 1), HALVING)
+    return y if bias is None else y + bias[:, None, None, None]
+
+
+LEAST_PAIRS = {KEEPING: 2**12, HALVING: 2**12, SLICES: 2**13}
 """channels before x after from which the sums cost less than the products that they save"""
 LEAST_ROWS = 32
 """outputs of slices, or tiles, in the batch: from here on the sums of weights are worth it"""
+LEAST_FULL = 0.5
+"""of the tiles' outputs are in the volume"""
 
 
-def choose(x: Tensor, weight: Sequence[int]) -> Maps | None:
+def choose(x: Tensor, weight: Sequence[int], doubled: bool = False) -> Maps | None:
     """The quickest maps, as benchmarks/volumes.py measured them; None: torch's own convolution."""
     exact = x.dtype in (torch.float32, torch.float64)  # sums of bfloat16 would be rounded once more
     if not exact or x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or tuple(weight[2:]) != (3, 3, 3):
         return None
     depth, height, width = x.shape[2:]
-    pairs = weight[0] * weight[1]
-    if max(height, width) <= STEP:
-        full = height * width >= STEP**2 / 2
-        return Slices if full and pairs >= LEAST_PAIRS[Slices] and len(x) * depth >= LEAST_ROWS else None
-    tiles = math.prod(-(-side // STEP) for side in (depth, height, width))
-    full = depth * height * width >= tiles * STEP**3 / 2
-    return Cubes if full and pairs >= LEAST_PAIRS[Cubes] and len(x) * tiles >= LEAST_ROWS else None
+    maps: Maps
+    if max(height, width) <= STEP and not doubled:
+        maps, rows, full = SLICES, len(x) * depth, height * width / STEP**2
+    else:
+        maps, side = (HALVING, STEP // 2) if doubled else (KEEPING, STEP)
+        tiles = math.prod(-(-length // side) for length in (depth, height, width))
+        rows, full = len(x) * tiles, depth * height * width / (tiles * side**3)
+    worth_it = full >= LEAST_FULL and rows >= LEAST_ROWS and weight[0] * weight[1] >= LEAST_PAIRS[maps]
+    return maps if worth_it else None
 
 
 # --- the maps, each other's derivatives ---------------------------------------------------------------------------
