@@ -25,6 +25,7 @@ usage: limner VERB … [--debug]
   models                     list the models
   sample RUN                 draw faces from a trained model, one a seed
   walk RUN --seeds 1,5,9     from face to face through the latents: a sheet, or a moving picture
+  turn RUN                   the same faces from one angle after another: a sheet, or a moving picture (hologan)
   timelapse RUN              the same faces as they were learned, through all resolutions: a moving picture
   evaluate RUN               measure a trained model
   compare RUN RUN …          trained models side by side on equal terms: numbers, and of three or more one page
@@ -105,6 +106,7 @@ def _run(words: list[str]) -> int:
         "models": _models,
         "sample": _sample,
         "walk": _walk,
+        "turn": _turn,
         "timelapse": _timelapse,
         "evaluate": _evaluate,
         "compare": _compare,
@@ -177,6 +179,19 @@ def _walk(words: list[str]) -> int:
     from limner.explore.walk import walk
 
     return _call(walk, words, "limner walk")
+
+
+def _turn(words: list[str]) -> int:
+    from limner.explore.turn import turn
+
+    # An angle may begin with a minus sign, which a parser would take for another flag.
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1] in ("--yaw", "--pitch", "--roll") and word[:2].lstrip("-+.").isdigit():
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return _call(turn, joined, "limner turn")
 
 
 def _timelapse(words: list[str]) -> int:

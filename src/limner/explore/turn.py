@@ -1,0 +1,144 @@
+"""The verb `limner turn`: the same faces from one angle after another, as a sheet or moving."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from PIL import Image
+
+from limner.errors import LimnerError
+from limner.explore.pictures import check_suffix, save_picture, sheet
+from limner.explore.sample import (
+    asked_attributes,
+    default_sheet,
+    latents_of_seed,
+    load_with_origin,
+    parse_seeds,
+    spell_seeds,
+    tracked,
+)
+from limner.explore.time_lapse import time_lapse
+from limner.explore.turning import (
+    AXES,
+    Span,
+    angle_captions,
+    beyond_training,
+    orbit,
+    parse_angles,
+    spans_to_turn,
+    strips,
+    turn_sheet,
+    turning_faces,
+)
+from limner.explore.video import require_av, write_video
+
+MOVING = (".webp", ".gif", ".mp4")
+_CELL_PIXELS = 96
+_MOVING_CELL_PIXELS = 160
+_MOST_FACES = 64
+_MOST_PICTURES = 2000
+_COLUMNS, _FRAMES = 9, 48
+
+
+def turn(
+    run: tyro.conf.Positional[Path],
+    *,
+    seeds: Annotated[str, tyro.conf.arg(metavar="0-7|1,5,9")] = "0-7",
+    yaw: Annotated[str, tyro.conf.arg(metavar="-60:60|DEGREES")] = "",
+    pitch: Annotated[str, tyro.conf.arg(metavar="-20:20|DEGREES")] = "",
+    roll: Annotated[str, tyro.conf.arg(metavar="-10:10|DEGREES")] = "",
+    steps: int | None = None,
+    out: Path | None = None,
+    loop: bool = True,
+    frames_per_second: float = 24.0,
+    weights: Literal["ema", "raw"] = "ema",
+    wanted: Annotated[str, tyro.conf.arg(name="with", metavar="Male,Smiling")] = "",
+    unwanted: Annotated[str, tyro.conf.arg(name="without", metavar="Eyeglasses")] = "",
+    device: str = "auto",
+) -> None:
+    """Turn faces: a seed is the person that `limner sample` draws for it, looked at from one angle after another.
+
+    Without angles, by yaw, through the range that the model was trained on. An axis that is not named is held in the
+    middle of its range.
+
+    Args:
+        run: folder of a run, or one of its checkpoints.
+        seeds: the faces: 0-7 or 1,5,9.
+        yaw: to the left and right, degrees: -60:60 turns, 20 holds; positive is asked to be to the picture's right, but
+            a model that was told no angles may have it the other way (`limner evaluate --metrics pose_control` says).
+        pitch: down and up.
+        roll: tipped to the left and right.
+        steps: angles of a sheet (9), or frames of a moving picture (48).
+        out: .png or .jpg for a sheet, a row a face; .webp, .gif or .mp4 to see them turn (.mp4 needs limner[video]); by
+            default samples/turn-….png in the run.
+        loop: of what moves, there and back without a jerk, or round where the range is 360°; --no-loop goes there only.
+        frames_per_second: of what moves.
+        weights: the moving average of the generator's weights (ema), or the weights as trained (raw).
+        wanted: attributes that every face is asked to have, with commas between them; of conditional models.
+        unwanted: attributes that no face is to have.
+        device: auto, cpu, cuda, cuda:N or mps.
+    """
+    chosen = parse_seeds(seeds)
+    asked = {axis: parse_angles(axis, text) for axis, text in zip(AXES, (yaw, pitch, roll), strict=True) if text}
+    out = out if out is not None else default_sheet(run, "turn", spell_seeds(chosen))
+    moving = out.suffix.lower() in MOVING
+    steps = (_FRAMES if moving else _COLUMNS) if steps is None else steps
+    _check(len(chosen), steps, frames_per_second, out)
+    model, origin = load_with_origin(run, weights, device)
+    spans = spans_to_turn(model, asked)
+    attributes = asked_attributes(model, wanted, unwanted)
+    faces = [latents_of_seed(model, seed, attributes) for seed in chosen]
+    facts = {**origin, "seeds": spell_seeds(chosen), "angles": ", ".join(map(str, spans))}
+    if moving:
+        _save_moving(model, faces, spans, steps, out, facts, frames_per_second, loop)
+    else:
+        save_picture(_sheet(model, faces, spans, steps), out, facts)
+    print(f"{len(chosen)} {'face' if len(chosen) == 1 else 'faces'}, {', '.join(map(str, spans))}: {out}")
+    for line in beyond_training(model, spans):
+        print(line)
+
+
+def _sheet(model: Any, faces: list[Any], spans: tuple[Span, ...], steps: int) -> Image.Image:
+    found = strips(spans, steps)
+    poses = [pose for _, strip in found for pose in strip]
+    captions = [caption for axis, strip in found for caption in angle_captions(axis, strip)]
+    columns = list(tracked(turning_faces(model, faces, poses), len(poses)))
+    return turn_sheet(columns, captions, scale=max(-(-_CELL_PIXELS // model.resolution), 1))
+
+
+def _save_moving(
+    model: Any,
+    faces: list[Any],
+    spans: tuple[Span, ...],
+    frames: int,
+    out: Path,
+    facts: dict[str, Any],
+    rate: float,
+    loop: bool,
+) -> None:
+    scale = max(_MOVING_CELL_PIXELS // model.resolution, 1)
+    poses = orbit(spans, frames, loop)
+    pictures = (sheet(each, scale=scale) for each in tracked(turning_faces(model, faces, poses), frames))
+    if out.suffix.lower() == ".mp4":
+        write_video(out, pictures, frames_per_second=rate, hold_last_seconds=0.0 if loop else 1.0, provenance=facts)
+        return
+    pause = max(round(1000 / rate), 1)
+    time_lapse(list(pictures), out, milliseconds=pause, hold_last=pause if loop else 1000, provenance=facts)
+
+
+def _check(faces: int, steps: int, rate: float, out: Path) -> None:
+    moving = out.suffix.lower() in MOVING
+    if steps < 2:
+        raise LimnerError(f"--steps {steps}: a turn needs at least 2 angles")
+    if faces > _MOST_FACES:
+        raise LimnerError(f"--seeds: {faces} faces in one picture; take at most {_MOST_FACES}")
+    if faces * steps > _MOST_PICTURES * (_MOST_FACES if moving else 1) or steps > _MOST_PICTURES:
+        raise LimnerError(f"--steps {steps} of {faces} faces: too many pictures; take fewer")
+    if not 0.1 <= rate <= 120:
+        raise LimnerError(f"--frames-per-second {rate:g}: expected 0.1 to 120")
+    if out.suffix.lower() == ".mp4":
+        require_av(out)
+    elif not moving:
+        check_suffix(out)
