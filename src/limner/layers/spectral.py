@@ -6,6 +6,8 @@ at every forward pass: so a loss is a function of weights and data alone, whoeve
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -32,16 +34,51 @@ class Spectral(nn.Module):
     @torch.no_grad()
     def iterate(self) -> None:
         """One step of the power iteration."""
-        rows = self.weight.flatten(1)
+        rows = _rows(self.weight, _channels_last(self.weight))
         right = F.normalize(rows.T @ self.left.to(rows), dim=0)
         self.left.copy_(F.normalize(rows @ right, dim=0))
 
     def normalized(self) -> Tensor:
         """The weights over σ, differentiable in them; the singular vectors are held fixed, as they may be at σ."""
-        rows = self.weight.flatten(1)
-        with torch.no_grad():
-            right = F.normalize(rows.T @ self.left.to(rows), dim=0)
-        return self.weight / (self.left.to(rows) @ (rows @ right))
+        return _OverLargest.apply(self.weight, self.left)
+
+
+def _channels_last(weight: Float[Tensor, "c2 ..."]) -> bool:
+    return weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def _rows(weight: Float[Tensor, "c2 ..."], channels_last: bool) -> Float[Tensor, "c2 m"]:
+    """The weights as a matrix, in whatever order of columns is that of memory: σ does not depend on it."""
+    return (weight.permute(0, 2, 3, 1) if channels_last else weight).flatten(1)
+
+
+class _OverLargest(torch.autograd.Function):
+    """W / σ with σ = u' W v, u and v fixed: its gradient is G / σ - <G, W> / σ² u v', in as few passes as there are."""
+
+    @staticmethod
+    def forward(context: Any, weight: Tensor, left: Tensor) -> Tensor:
+        with torch.autocast(weight.device.type, enabled=False):
+            rows, left = _rows(weight, _channels_last(weight)), left.to(weight)
+            right = rows.T @ left
+            sigma = right.norm()  # v is W' u over its length, and that is u' W v
+        right /= sigma
+        context.save_for_backward(weight, left, right, sigma)
+        return weight / sigma
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        weight, left, right, sigma = context.saved_tensors
+        (gradient,) = gradients
+        if torch.is_grad_enabled():
+            sigma = left @ _rows(weight, _channels_last(weight)) @ right
+        last = _channels_last(weight)
+        rows = _rows(gradient, last) / sigma
+        along = torch.dot(rows.flatten(), _rows(weight, last).flatten()) / sigma
+        rows = torch.addr(rows, -along * left, right)
+        if not last:
+            return rows.view(weight.shape), None
+        c2, c, h, w = weight.shape
+        return rows.view(c2, h, w, c).permute(0, 3, 1, 2), None
 
 
 class SpectralConvolution(Spectral):
