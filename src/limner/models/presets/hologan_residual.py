@@ -21,7 +21,7 @@ from limner.layers.convolution import Convolution, doubling_convolution, halving
 from limner.layers.instance_norm import adaptive_instance_norm, instance_norm
 from limner.layers.resampling import halved
 from limner.layers.spectral import SpectralConvolution, SpectralLinear
-from limner.layers.volume import VolumeConvolution
+from limner.layers.volume import VolumeConvolution, doubling_volume_convolution
 from limner.models.hologan import DRAWN_FROM, Seen, turned_by
 from limner.types import Images
 
@@ -99,6 +99,9 @@ class Residual(nn.Module):
 class ResidualVolume(Residual):
     def __init__(self, before: int, after: int) -> None:
         super().__init__(before, after, VolumeConvolution)
+
+    def after_doubling(self, x: Tensor) -> Tensor:
+        return doubling_volume_convolution(x, self.first.weight, self.first.bias)
 
 
 class ResidualImage(Residual):
