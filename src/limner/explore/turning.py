@@ -63,6 +63,13 @@ def parse_angles(axis: str, text: str) -> Span:
     return Span(axis, low, high)
 
 
+def turns(model: Any) -> bool:
+    """Whether a model was trained to turn what it makes: its latents have a pose that is not always the same."""
+    from limner.latents import Pose
+
+    return any(isinstance(part, Pose) and part.low != part.high for part in model.latents.parts)
+
+
 def trained_spans(model: Any) -> tuple[Span, Span, Span]:
     """The ranges of yaw, pitch and roll that a model was trained on.
 

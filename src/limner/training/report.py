@@ -25,7 +25,7 @@ from limner.training.progress import duration, kimg, short
 from limner.training.record import RunRecord, read_run
 from limner.training.report_metrics import metrics_of, newest_metrics
 from limner.training.report_numbers import loss_plots, speed_plots
-from limner.training.report_pictures import newest_reconstructions, newest_sheet, time_lapse_figure
+from limner.training.report_pictures import newest_reconstructions, newest_sheet, newest_turns, time_lapse_figure
 
 _MOST_EVENTS = 60
 
@@ -44,6 +44,7 @@ def write_report(run: Path) -> Path:
     sections = (
         _header(record, name),
         page.section("Faces", _faces(record)),
+        page.section("Turns", newest_turns(record.folder / "samples")),
         page.section("Photos and their reconstructions", newest_reconstructions(record.folder / "samples")),
         page.section("Losses", loss_plots(record)),
         page.section("Metrics", metrics_of(record)),

@@ -36,6 +36,13 @@ def newest_reconstructions(folder: Path) -> str:
     return newest_sheet(files, what).replace("faces", "faces single", 1)
 
 
+def newest_turns(folder: Path) -> str:
+    """A figure of the newest sheet of faces turned, or ""."""
+    files = sorted(folder.glob("turns-*.png"))
+    figure = newest_sheet(files, "a face a row, turned through the angles that the model was trained on, at")
+    return figure.replace("faces", "faces single", 1)
+
+
 def newest_sheet(files: Sequence[Path], what: str = "newest faces, at") -> str:
     """A figure of the last of these files that can be read, or ""."""
     for file in reversed(files):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from limner.data.dataset import Dataset
 from limner.explore.pictures import save_picture, sheet
+from limner.explore.turning import angle_captions, posed, strips, trained_spans, turn_sheet, turns
 from limner.models import Encodes
 from limner.pixels import to_bytes, to_floats
 from limner.training.randomness import stream
@@ -19,6 +20,7 @@ from limner.training.trainer import Trainer
 
 SHEET_FACES = 64
 RECONSTRUCTIONS = 32
+TURNED_FACES, TURNED_ANGLES = 8, 9
 COLUMNS = 8
 GAP = 2
 """pixels between a sheet's faces and around them"""
@@ -37,7 +39,7 @@ class Sheets:
         self._reals_apart: float | None = None
 
     def draw(self) -> dict[str, Any]:
-        """The sample sheet, and reconstructions where the model encodes; returns what to log of them.
+        """The sample sheet, reconstructions where the model encodes, turns where it can; returns what to log of them.
 
         `diversity` is how far a face is from the one most like it, on average, beside the same among as many reals.
 
@@ -55,6 +57,8 @@ class Sheets:
             logged["diversity"] = round(apart(faces) / reals, 5)
         if isinstance(model, Encodes):
             logged["reconstructions"] = self._draw_reconstructions()
+        if turns(model):
+            logged["turns"] = self._draw_turns()
         return logged
 
     def _draw_reconstructions(self) -> str:
@@ -69,12 +73,32 @@ class Sheets:
         name = f"reconstructions-{NAME.format(self.trainer.images_seen)}.png"
         return self._save(pairs, name, {"what": "photos, each left of its reconstruction", "rows": rows.tolist()})
 
-    def _save(self, faces: UInt8[np.ndarray, "n h w 3"], name: str, facts: dict[str, Any]) -> str:
-        model = self.trainer.model
-        origin = {"model": model.name, "images_seen": self.trainer.images_seen, "run_seed": self.seed, "weights": "ema"}
-        picture = sheet(faces, columns=COLUMNS, gap=GAP, scale=max(1, _CELL_PIXELS // faces.shape[1]))
-        save_picture(picture, self.folder / name, {**facts, **origin})
+    def _draw_turns(self) -> str:
+        """The same few faces, a row each, turned along every axis the model was trained on, one axis after another."""
+        model, device = self.trainer.average.model, self.trainer.world.device
+        faces = model.latents.sample(TURNED_FACES, stream(self.seed, 0, "turns", 0))
+        found = strips(trained_spans(model), TURNED_ANGLES)
+        poses = [pose for _, strip in found for pose in strip]
+        captions = [caption for axis, strip in found for caption in angle_captions(axis, strip)]
+        columns = [to_bytes(generate(model, posed(model, faces, pose), device)).cpu().numpy() for pose in poses]
+        picture = turn_sheet(columns, captions, scale=max(1, _CELL_PIXELS // model.resolution), gap=GAP)
+        name = f"turns-{NAME.format(self.trainer.images_seen)}.png"
+        save_picture(picture, self.folder / name, {"what": "faces × angles", "angles": captions, **self._origin()})
         return f"samples/{name}"
+
+    def _save(self, faces: UInt8[np.ndarray, "n h w 3"], name: str, facts: dict[str, Any]) -> str:
+        picture = sheet(faces, columns=COLUMNS, gap=GAP, scale=max(1, _CELL_PIXELS // faces.shape[1]))
+        save_picture(picture, self.folder / name, {**facts, **self._origin()})
+        return f"samples/{name}"
+
+    def _origin(self) -> dict[str, Any]:
+        trainer = self.trainer
+        return {
+            "model": trainer.model.name,
+            "images_seen": trainer.images_seen,
+            "run_seed": self.seed,
+            "weights": "ema",
+        }
 
     def _apart_among_reals(self, count: int) -> float:
         """`apart` of so many training images, taken evenly."""
