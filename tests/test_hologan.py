@@ -238,22 +238,23 @@ def test_the_pose_reaches_the_picture_and_z_is_told_beside_it(networks: str) -> 
 
 @pytest.mark.parametrize("networks", ["paper", "residual"])
 def test_what_is_turned_is_the_volume_before_it_is_drawn(networks: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`placed` gets a volume of side 16 and the pose's own matrix, scale and shift."""
+    """`placed` makes a volume of side 16 with the pose's own matrix, scale and shift."""
     seen = {}
     import limner.models.hologan as hologan
 
     placed = hologan.placed
 
-    def look(volume: Tensor, turn: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        seen.update(volume=volume, turn=turn, scale=scale, shift=shift)
-        return placed(volume, turn, scale, shift)
+    def look(volume: Tensor, turn: Tensor, scale: Tensor, shift: Tensor, doubled: bool = False) -> Tensor:
+        made = placed(volume, turn, scale, shift, doubled)
+        seen.update(made=made, turn=turn, scale=scale, shift=shift)
+        return made
 
     monkeypatch.setattr(hologan, "placed", look)
     model = tiny(networks=networks, roll=(-9.0, 9.0), scale=(0.5, 1.5), shift=(-0.1, 0.1))
     latents = model.latents.sample(2, torch.Generator().manual_seed(0))
     model.generate(latents)
     parts = model.latents.split(latents)
-    assert seen["volume"].shape[2:] == (16, 16, 16)
+    assert seen["made"].shape[2:] == (16, 16, 16)
     assert torch.equal(seen["turn"], rotation(parts["pose"]))
     assert torch.equal(seen["scale"], parts["placement"][:, 0])
     assert torch.equal(seen["shift"], parts["placement"][:, 1:])

@@ -82,6 +82,8 @@ def test_it_is_torch_s() -> None:
     torch.testing.assert_close(instance_norm(x), F.instance_norm(x))
     constant = torch.full((2, 3, 4, 4), 7.0)
     assert instance_norm(constant).abs().max() < 1e-3  # of rounding, over √eps
+    normalized, mean, deviation = instance_statistics(constant, eps=0.0)
+    assert (normalized == 0).all() and (mean == 7).all() and (deviation == 0).all()
 
 
 def test_one_image_does_not_know_of_another() -> None:

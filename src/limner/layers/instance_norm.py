@@ -61,7 +61,8 @@ class _Normalize(torch.autograd.Function):
         context.save_for_backward(x, scale, mean, inverse)
         context.eps = eps
         context.set_materialize_grads(False)
-        return y, mean.clone(), inverse.reciprocal()
+        # Of a constant channel, with eps of 0, torch says 0 where it is 1 / 0.
+        return y, mean.clone(), inverse.reciprocal().masked_fill_(inverse == 0, 0.0)
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -69,8 +70,9 @@ class _Normalize(torch.autograd.Function):
         if torch.is_grad_enabled():
             return *_backward_to_differentiate(x, scale, context.eps, *gradients), None
         of_y, of_mean, of_deviation = gradients
-        found = torch.zeros_like(x), torch.zeros_like(scale), torch.zeros_like(scale)
-        if of_y is not None:
+        if of_y is None:
+            found = torch.zeros_like(x), torch.zeros_like(scale), torch.zeros_like(scale)
+        else:
             wanted = list(context.needs_input_grad[:3])
             found = _backward(of_y, x, scale, mean, inverse, context.eps, wanted)
         if of_mean is not None or of_deviation is not None:

@@ -293,13 +293,13 @@ class Generator(nn.Module):
         x = turned_by(x, pose, placement)
         for convolution in self.turned:
             x = self.rectified(convolution(x))
-        x = self.rectified(self.projection(x.flatten(1, 2)))
+        x = self.rectified(self.projection(folded(x)))
         for block in self.images:
             x = self.rectified(block(x, z))
         return self.last(x).to(z.dtype).tanh()
 
     def rectified(self, x: Tensor) -> Tensor:
-        return F.leaky_relu(x, self.slope)
+        return F.leaky_relu_(x, self.slope)  # in place: what made it does not need it any more
 
 
 ADAPTIVE_EPS = 1e-8
@@ -307,12 +307,20 @@ ADAPTIVE_EPS = 1e-8
 
 
 def turned_by(
-    volume: Float[Tensor, "n c s s s"], pose: Float[Tensor, "n 3"], placement: Float[Tensor, "n 4"] | None
-) -> Float[Tensor, "n c s s s"]:
-    """The volume turned to the pose, and scaled and moved where that is asked for."""
+    volume: Float[Tensor, "n c s s s"],
+    pose: Float[Tensor, "n 3"],
+    placement: Float[Tensor, "n 4"] | None,
+    doubled: bool = False,
+) -> Float[Tensor, "n c s2 s2 s2"]:
+    """The volume, or that with its voxels repeated, turned to the pose, and scaled and moved if that is asked for."""
     if placement is None:
-        return placed(volume, rotation(pose))
-    return placed(volume, rotation(pose), placement[:, 0], placement[:, 1:])
+        return placed(volume, rotation(pose), doubled=doubled)
+    return placed(volume, rotation(pose), placement[:, 0], placement[:, 1:], doubled)
+
+
+def folded(volume: Float[Tensor, "n c d h w"]) -> Float[Tensor, "n c*d h w"]:
+    """Depth folded into channels, as a projection unit has it; in channels-last memory, by one copy."""
+    return volume.permute(0, 3, 4, 1, 2).flatten(3).permute(0, 3, 1, 2)
 
 
 class Style(nn.Module):

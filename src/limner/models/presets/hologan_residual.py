@@ -22,7 +22,7 @@ from limner.layers.instance_norm import adaptive_instance_norm, instance_norm
 from limner.layers.resampling import halved
 from limner.layers.spectral import SpectralConvolution, SpectralLinear
 from limner.layers.volume import VolumeConvolution, doubling_volume_convolution
-from limner.models.hologan import DRAWN_FROM, Seen, turned_by
+from limner.models.hologan import DRAWN_FROM, Seen, folded, turned_by
 from limner.types import Images
 
 if TYPE_CHECKING:
@@ -59,10 +59,10 @@ class ResidualGenerator(nn.Module):
         start = self.volume[0](self.constant, doubled=False).expand(len(z), -1, -1, -1, -1)
         x = self.volume_styles[0](start, z)
         x = self.volume_styles[1](self.volume[1](x, doubled=True), z)
-        x = turned_by(repeated(x), pose, placement)
+        x = turned_by(x, pose, placement, doubled=True)
         for convolution, norm in zip(self.turned, self.turned_norms, strict=True):
-            x = F.relu(norm(convolution(x)))
-        x = F.relu(self.projection_norm(self.projection(x.flatten(1, 2))))
+            x = F.relu_(norm(convolution(x)))
+        x = F.relu_(self.projection_norm(self.projection(folded(x))))
         for place, (block, style) in enumerate(zip(self.images, self.image_styles, strict=True)):
             x = style(block(x, doubled=place > 0), z)
         last = doubling_convolution(x, self.last.weight, self.last.bias) if len(self.images) else self.last(x)
@@ -86,9 +86,9 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor, doubled: bool) -> Tensor:
         beside = x if self.bypass is None else self.bypass(x)
-        x = F.leaky_relu(instance_norm(x), SLOPE)
+        x = F.leaky_relu_(instance_norm(x), SLOPE)  # in place: the norm keeps its input alone
         x = self.after_doubling(x) if doubled else self.first(x)
-        x = self.second(F.leaky_relu(instance_norm(x), SLOPE))
+        x = self.second(F.leaky_relu_(instance_norm(x), SLOPE))
         return x + (repeated(beside) if doubled else beside)
 
     def after_doubling(self, x: Tensor) -> Tensor:
@@ -176,7 +176,7 @@ class ResidualFirst(nn.Module):
         self.bypass = make(3, after, 1, 1, 0)
 
     def forward(self, x: Images) -> Float[Tensor, "n c h2 w2"]:
-        return halved_outcome(self.second, F.relu(self.first(x))) + self.bypass(halved(x))
+        return halved_outcome(self.second, F.relu_(self.first(x))) + self.bypass(halved(x))
 
 
 class ResidualHalving(nn.Module):
@@ -191,7 +191,7 @@ class ResidualHalving(nn.Module):
     def forward(self, x: Float[Tensor, "n c h w"], halving: bool) -> Float[Tensor, "n c2 h2 w2"]:
         beside = halved(x) if halving else x
         beside = beside if self.bypass is None else self.bypass(beside)
-        x = F.relu(self.first(F.relu(x)))
+        x = F.relu_(self.first(F.relu(x)))
         return (halved_outcome(self.second, x) if halving else self.second(x)) + beside
 
 
