@@ -44,6 +44,7 @@ def truths(x: Tensor, w: Tensor, y: Tensor, maps: volume.Maps) -> tuple[Tensor, 
 def nothing_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(volume, "LEAST_PAIRS", dict.fromkeys(volume.LEAST_PAIRS, 0))
     monkeypatch.setattr(volume, "LEAST_ROWS", 0)
+    monkeypatch.setattr(volume, "LEAST_WORK", 0)
 
 
 @pytest.mark.parametrize("room", [1, 2**10, 2**18])
@@ -146,6 +147,7 @@ def test_it_works_after_inference_mode() -> None:
         (16, (8, 8, 8), (128, 256), KEEPING),
         (16, (16, 16, 16), (64, 64), KEEPING),
         (16, (16, 16, 16), (16, 32), None),
+        (16, (8, 8, 8), (64, 64), None),
         (2, (4, 4, 4), (256, 512), None),
         (1, (8, 8, 8), (256, 512), None),
         (16, (5, 5, 5), (256, 512), None),
@@ -178,6 +180,7 @@ def test_the_way_that_doubles_depends_on_the_shape(
 def test_doubling_is_repeating_before(sides: tuple[int, int, int], least: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(volume, "LEAST_PAIRS", {HALVING: least})
     monkeypatch.setattr(volume, "LEAST_ROWS", 0)
+    monkeypatch.setattr(volume, "LEAST_WORK", 0)
     monkeypatch.setattr(volume, "LEAST_FULL", 0)
     torch.manual_seed(0)
     values = torch.randn(2, 3, *sides), torch.randn(5, 3, 3, 3, 3), torch.randn(5)

@@ -56,10 +56,12 @@ def doubling_volume_convolution(
     return y if bias is None else y + bias[:, None, None, None]
 
 
-LEAST_PAIRS = {KEEPING: 2**12, HALVING: 2**12, SLICES: 2**13}
+LEAST_PAIRS = {KEEPING: 2**12, HALVING: 2**12, SLICES: 2**14}
 """channels before x after from which the sums cost less than the products that they save"""
 LEAST_ROWS = 32
 """outputs of slices, or tiles, in the batch: from here on the sums of weights are worth it"""
+LEAST_WORK = 2**20
+"""these times those: below is Python's overhead more than what there is to gain"""
 LEAST_FULL = 0.5
 """of the tiles' outputs are in the volume"""
 
@@ -77,7 +79,8 @@ def choose(x: Tensor, weight: Sequence[int], doubled: bool = False) -> Maps | No
         maps, side = (HALVING, STEP // 2) if doubled else (KEEPING, STEP)
         tiles = math.prod(-(-length // side) for length in (depth, height, width))
         rows, full = len(x) * tiles, depth * height * width / (tiles * side**3)
-    worth_it = full >= LEAST_FULL and rows >= LEAST_ROWS and weight[0] * weight[1] >= LEAST_PAIRS[maps]
+    pairs = weight[0] * weight[1]
+    worth_it = full >= LEAST_FULL and rows >= LEAST_ROWS and pairs >= LEAST_PAIRS[maps] and rows * pairs >= LEAST_WORK
     return maps if worth_it else None
 
 
