@@ -299,7 +299,7 @@ class Generator(nn.Module):
         return self.last(x).to(z.dtype).tanh()
 
     def rectified(self, x: Tensor) -> Tensor:
-        return F.leaky_relu_(x, self.slope)  # in place: what made it does not need it any more
+        return F.leaky_relu(x, self.slope)
 
 
 ADAPTIVE_EPS = 1e-8

@@ -176,7 +176,7 @@ class ResidualFirst(nn.Module):
         self.bypass = make(3, after, 1, 1, 0)
 
     def forward(self, x: Images) -> Float[Tensor, "n c h2 w2"]:
-        return halved_outcome(self.second, F.relu_(self.first(x))) + self.bypass(halved(x))
+        return halved_outcome(self.second, F.relu(self.first(x))) + self.bypass(halved(x))
 
 
 class ResidualHalving(nn.Module):
@@ -191,7 +191,7 @@ class ResidualHalving(nn.Module):
     def forward(self, x: Float[Tensor, "n c h w"], halving: bool) -> Float[Tensor, "n c2 h2 w2"]:
         beside = halved(x) if halving else x
         beside = beside if self.bypass is None else self.bypass(beside)
-        x = F.relu_(self.first(F.relu(x)))
+        x = F.relu(self.first(F.relu(x)))
         return (halved_outcome(self.second, x) if halving else self.second(x)) + beside
 
 
