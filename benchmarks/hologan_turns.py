@@ -2,7 +2,7 @@
 
     python benchmarks/hologan_turns.py OUT                       # 32², narrow networks, 200 kimg: hours on two cores
     python benchmarks/hologan_turns.py OUT --resolution 64 --full --kimg 3000 --device cuda
-    python benchmarks/hologan_turns.py OUT --rows paper s0       # say it again to go on, or for other rows
+    python benchmarks/hologan_turns.py OUT --rows paper deep     # say it again to go on, or for other rows
 
 Heads are rendered at yaws of ±45°, four views of each person; a probe learns to read yaw and who it is from some of
 them. HoloGAN is told neither: it trains on the pictures alone, and then its turns are read by the probe
@@ -39,7 +39,7 @@ BY_HAND = "<!-- What follows is written by hand, and kept. -->"
 METRICS = ("pose_control", "identity_constancy", "fd", "swd")
 NARROW = ("--width", "16", "--discriminator-width", "32")
 WIDE = ("--width", "64", "--discriminator-width", "64")
-SAME = ("--yaw", "-45", "45", "--batch-size", "32", "--mirror", "--ema-half-life-kimg", "10", "--attributes", "none")
+SAME = ("--batch-size", "32", "--mirror", "--ema-half-life-kimg", "10", "--attributes", "none")
 
 
 @dataclass(frozen=True)
@@ -48,30 +48,35 @@ class Row:
     settings: tuple[str, ...]
 
 
+LAPTOP = ("--preset", "laptop")
 ROWS: Mapping[str, Row] = {
-    "paper": Row("the paper's networks and losses", ("--preset", "laptop")),
-    "s0": Row("a re-implementation's (`s0`): residual networks, λ 25, angles read", ("--preset", "s0")),
-    "deep": Row("the paper's networks for 128²", ("--preset", "laptop", "--networks", "deep")),
-    "no-identity": Row("the paper's without the identity term", ("--preset", "laptop", "--identity-weight", "0")),
-    "no-style": Row("the paper's without style losses", ("--preset", "laptop", "--style-weight", "0")),
+    "paper": Row("the paper's networks and losses, asked to turn ±30°", LAPTOP),
+    "as-far": Row("the same, asked to turn as far as the heads do, ±45°", (*LAPTOP, "--yaw", "-45", "45")),
+    "s0": Row("a re-implementation's (s0), ±45°", ("--preset", "s0", "--yaw", "-45", "45")),
+    "deep": Row("the paper's networks for 128², ±30°", (*LAPTOP, "--networks", "deep")),
+    "no-identity": Row("the paper's without the identity term, ±30°", (*LAPTOP, "--identity-weight", "0")),
+    "no-style": Row("the paper's without style losses, ±30°", (*LAPTOP, "--style-weight", "0")),
 }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="folder of heads and runs; gone on with if it is there")
-    parser.add_argument("--rows", nargs="+", choices=tuple(ROWS), default=["paper", "s0"], help="which (paper s0)")
+    parser.add_argument("--rows", nargs="+", choices=tuple(ROWS), default=["paper", "as-far", "s0"], help="which")
     parser.add_argument("--resolution", type=int, default=32, help="side of the pictures (32)")
     parser.add_argument("--heads", type=int, default=12000, help="pictures of heads (12000)")
     parser.add_argument("--kimg", type=float, default=200.0, help="thousands of images a run (200)")
     parser.add_argument("--full", action="store_true", help="networks as wide as published")
-    parser.add_argument("--faces", type=int, default=512, help="identities that are turned and measured (512)")
+    parser.add_argument("--count", type=int, default=5000, help="pictures that are made to measure a run (5000)")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--measure", action="store_true", help="leave the runs as they are, and measure them")
     parser.add_argument("--result", type=Path, default=RESULT, help="path of the .md, .json and .jpg, without a suffix")
     chosen = parser.parse_args()
     data = prepare(chosen)
     for name in chosen.rows:
-        train(name, data, chosen)
+        if not chosen.measure:
+            train(name, data, chosen)
+        measure(name, data, chosen)
     write_result(chosen)
     return 0
 
@@ -87,7 +92,7 @@ def prepare(chosen: argparse.Namespace) -> Path:
 
 
 def train(name: str, data: Path, chosen: argparse.Namespace) -> None:
-    """Begin a row's run, or go on with it up to the images asked for; then measure and turn its faces."""
+    """Begin a row's run, or go on with it up to the images asked for."""
     folder = chosen.out / name
     device = ("--device", chosen.device)
     if (folder / "config.json").exists():
@@ -97,8 +102,13 @@ def train(name: str, data: Path, chosen: argparse.Namespace) -> None:
         words = (*ROWS[name].settings, *sizes, *SAME, "--sample-kimg", 10, "--checkpoint-kimg", 10, "--metrics")
         where = ("--data", data, "--resolution", chosen.resolution, "--out", folder, "--kimg", chosen.kimg)
         limner("train", "hologan", *words, *where, *device)
-    limner("evaluate", folder, "--data", data, "--metrics", *METRICS, "--count", chosen.faces, *device)
-    limner("turn", folder, "--seeds", "0-5", "--out", folder / "turns.png", *device)
+
+
+def measure(name: str, data: Path, chosen: argparse.Namespace) -> None:
+    """A row's numbers, and the turns of its first faces."""
+    folder, device = chosen.out / name, ("--device", chosen.device)
+    limner("evaluate", folder, "--data", data, "--metrics", *METRICS, "--count", chosen.count, *device)
+    limner("turn", folder, "--seeds", "0-5", "--steps", 10, "--out", folder / "turns.png", *device)
 
 
 def limner(*words: Any) -> None:
@@ -179,7 +189,7 @@ def table(found: Mapping[str, Any], chosen: argparse.Namespace) -> str:
 
 
 def command_of(chosen: argparse.Namespace) -> str:
-    words = [f"--resolution {chosen.resolution}", f"--kimg {chosen.kimg:g}", f"--faces {chosen.faces}"]
+    words = [f"--resolution {chosen.resolution}", f"--kimg {chosen.kimg:g}", f"--count {chosen.count}"]
     words += [f"--heads {chosen.heads}", *(["--full"] if chosen.full else []), f"--device {chosen.device}"]
     return f"python benchmarks/hologan_turns.py OUT --rows {' '.join(chosen.rows)} {' '.join(words)}"
 
