@@ -8,12 +8,15 @@ from unittest import mock
 
 import torch
 import torch.nn.functional as F
+from benchmarks.plain_volume import PlainSpectralConvolution, plain_volumes
 from torch import nn
 
 from limner.data.loader import Loader
 from limner.layers.convolution import Convolution, TransposedConvolution
 from limner.layers.equalized import EqualizedConvolution
 from limner.layers.resampling import doubled, halved
+from limner.layers.spectral import SpectralConvolution
+from limner.layers.volume import DoublingVolumeConvolution, VolumeConvolution
 from limner.models.base import Model, Phase
 from limner.types import Batch, Draws, Logs
 
@@ -57,6 +60,7 @@ def backward(phase: Phase, batch: Batch, bf16: bool) -> Logs:
     with (
         torch.autocast("cpu", torch.bfloat16, enabled=bf16),
         mock.patch("limner.models.progan.leaky_relu", functools.partial(F.leaky_relu, negative_slope=0.2)),
+        plain_volumes(),
     ):
         loss, logs = phase.loss(batch)
     loss.backward()
@@ -70,6 +74,12 @@ def with_torch_layers(model: Model) -> Model:
             module.__class__ = nn.Conv2d
         elif isinstance(module, TransposedConvolution):
             module.__class__ = nn.ConvTranspose2d
+        elif isinstance(module, VolumeConvolution):
+            module.__class__ = nn.Conv3d
+        elif isinstance(module, DoublingVolumeConvolution):
+            module.__class__ = nn.ConvTranspose3d
+        elif isinstance(module, SpectralConvolution):
+            module.__class__ = PlainSpectralConvolution
         elif isinstance(module, EqualizedConvolution):
             module.__class__ = PlainEqualizedConvolution
     return model

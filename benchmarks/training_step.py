@@ -57,9 +57,13 @@ class Work:
     settings: Mapping[str, Any] = field(default_factory=dict)
     resolution: int = 64
     batch_size: int = 64
+    kind: str = ""
+    """which of the model's networks"""
 
     @property
     def title(self) -> str:
+        if self.kind:
+            return f"{self.name} {self.kind}"
         return f"{self.name} {self.resolution}²" if self.name == "progan" else self.name
 
     def model(self) -> Model:
@@ -87,11 +91,13 @@ WORKS = (
     Work("vae-gan", SIZES),
     Work("progan", resolution=32, batch_size=16),
     Work("progan", resolution=64, batch_size=16),
+    Work("hologan", {"generator_steps": 1}, batch_size=16),
+    Work("hologan", MODELS["hologan"].presets["s0"].model, batch_size=16, kind="s0"),
 )
 SMALL = {"latent_dim": 16, "width": 8}
 SMALL_PROGAN = {"latent_dim": 16, "fmap_base": 128, "fmap_max": 16}
 QUICK = (
-    *(Work(work.name, {**work.settings, **SMALL}, 16, 8) for work in WORKS if work.name != "progan"),
+    *(Work(work.name, {**work.settings, **SMALL}, 16, 8, work.kind) for work in WORKS if work.name != "progan"),
     Work("progan", SMALL_PROGAN, 16, 8),
 )
 

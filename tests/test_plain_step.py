@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from limner.layers import bilinear, convolution, winograd, winograd3
+from limner.layers import bilinear, convolution, volume, winograd, winograd3
 from limner.models.base import Model
+from limner.models.hologan import HoloGAN, HoloGANConfig
 from limner.models.progan import ProGAN, ProGANConfig
 from limner.types import Batch, Draws
 
@@ -27,6 +29,9 @@ def every_way_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LEAST_CHANNELS_3", "LEAST_TILES", "LEAST_TILES_3"):
         monkeypatch.setattr(bilinear, name, 0)
     monkeypatch.setattr(bilinear, "LEAST_CHANNELS", dict.fromkeys(bilinear.LEAST_CHANNELS, 0))
+    monkeypatch.setattr(volume, "LEAST_PAIRS", dict.fromkeys(volume.LEAST_PAIRS, 0))
+    for name in ("LEAST_ROWS", "LEAST_WORK", "LEAST_FULL"):
+        monkeypatch.setattr(volume, name, 0)
     for module in (winograd, winograd3):
         monkeypatch.setattr(module, "BLOCK", 4)
 
@@ -69,3 +74,18 @@ def test_progan_s_losses_and_gradients_are_those_of_the_plain_step(images_seen: 
     assert sum(value.ndim > 0 for value in ours.values()) > 20
     for name, value in plain.items():
         torch.testing.assert_close(ours[name], value, rtol=1e-8, atol=1e-8 * float(value.abs().max()), msg=name)
+
+
+@pytest.mark.parametrize("settings", [{}, {"networks": "residual", "angle_weight": 2.0, "r1_weight": 0.5}])
+def test_hologan_s_losses_and_gradients_are_those_of_the_plain_step(settings: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    config = HoloGANConfig(width=4, discriminator_width=4, latent_dim=5, scale=(0.8, 1.2), **settings)
+    model = HoloGAN(config, 32).double()
+    images = torch.rand(4, 3, 32, 32, dtype=torch.float64) * 2 - 1
+    ours = losses_and_gradients(copy.deepcopy(model), images, plain=False)
+    plain = losses_and_gradients(with_torch_layers(model), images, plain=True)
+    assert ours.keys() == plain.keys()
+    assert sum(value.ndim > 0 for value in ours.values()) > 20
+    for name, value in plain.items():
+        scale = max(float(value.abs().max()), 1e-4)  # of biases before a normalization there is rounding alone
+        torch.testing.assert_close(ours[name], value, rtol=1e-7, atol=1e-8 * scale, msg=name)
