@@ -96,7 +96,8 @@ def figures(asked: Float[Tensor, "k"], read: Float[Tensor, "n k"], band: float) 
     `error_degrees` (mean |s r - a|) and `error_of_line_degrees` (of readings about the best line for all);
     `turning_back`, and without the dead band `turning_back_without_band`; `monotone` (share of faces that turn only one
     way, the model's, and further than the band); `wrong_way` (share of faces whose slope has the other sign); `sign`
-    (-1 for a model that turns the other way); `band_degrees`.
+    (-1 for a model that turns the other way); `band_degrees`; and for every angle asked, such as -45, the mean of s r
+    as `at_-45`.
     """
     asked, read = asked.double(), read.double().round(decimals=ROUNDED)
     sign = -1.0 if float(_slopes(asked, read).mean()) < 0 else 1.0
@@ -118,6 +119,7 @@ def figures(asked: Float[Tensor, "k"], read: Float[Tensor, "n k"], band: float) 
         "wrong_way": float((slopes < 0).double().mean()),
         "sign": sign,
         "band_degrees": band,
+        **{f"at_{angle:+.3g}": mean for angle, mean in zip(asked.tolist(), turned.mean(0).tolist(), strict=True)},
     }
 
 
