@@ -23,13 +23,12 @@ from limner.explore.time_lapse import time_lapse
 from limner.explore.turning import (
     AXES,
     Span,
-    angle_captions,
     beyond_training,
     orbit,
     parse_angles,
     spans_to_turn,
+    strip_sheet,
     strips,
-    turn_sheet,
     turning_faces,
 )
 from limner.explore.video import require_av, write_video
@@ -88,6 +87,9 @@ def turn(
     _check(len(chosen), steps, frames_per_second, out)
     model, origin = load_with_origin(run, weights, device)
     spans = spans_to_turn(model, asked)
+    if moving and not any(span.turns for span in spans):
+        said = ", ".join(map(str, spans))
+        raise LimnerError(f"{out}: nothing moves at {said}; give an axis a range, such as --yaw -60:60")
     attributes = asked_attributes(model, wanted, unwanted)
     faces = [latents_of_seed(model, seed, attributes) for seed in chosen]
     facts = {**origin, "seeds": spell_seeds(chosen), "angles": ", ".join(map(str, spans))}
@@ -103,9 +105,8 @@ def turn(
 def _sheet(model: Any, faces: list[Any], spans: tuple[Span, ...], steps: int) -> Image.Image:
     found = strips(spans, steps)
     poses = [pose for _, strip in found for pose in strip]
-    captions = [caption for axis, strip in found for caption in angle_captions(axis, strip)]
     columns = list(tracked(turning_faces(model, faces, poses), len(poses)))
-    return turn_sheet(columns, captions, scale=max(-(-_CELL_PIXELS // model.resolution), 1))
+    return strip_sheet(found, columns, scale=max(-(-_CELL_PIXELS // model.resolution), 1))
 
 
 def _save_moving(
@@ -125,7 +126,9 @@ def _save_moving(
         write_video(out, pictures, frames_per_second=rate, hold_last_seconds=0.0 if loop else 1.0, provenance=facts)
         return
     pause = max(round(1000 / rate), 1)
-    time_lapse(list(pictures), out, milliseconds=pause, hold_last=pause if loop else 1000, provenance=facts)
+    frames_held, held = list(pictures), pause if loop else 1000
+    largest = max(frames_held[0].size)
+    time_lapse(frames_held, out, milliseconds=pause, hold_last=held, max_side_pixels=largest, provenance=facts)
 
 
 def _check(faces: int, steps: int, rate: float, out: Path) -> None:

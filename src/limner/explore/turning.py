@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -160,25 +162,57 @@ def posed(model: Any, latents: Any, degrees: Sequence[float]) -> Any:
 def turning_faces(
     model: Any, faces: Sequence[Any], poses: Sequence[Sequence[float]]
 ) -> Iterator[UInt8[np.ndarray, "n r r 3"]]:
-    """For every pose, the picture of every face; `faces` are latents [1, d]. One picture is computed at a time.
+    """For every pose (degrees), the picture of every face, whose latents are [1, d]; one picture is computed at a time.
 
-    Computed together, a picture's last bits would depend on how many are.
+    Computed together, a picture's last bits would depend on how many are. What a pose that comes again shows, as on the
+    way back, is kept until then.
     """
     from limner.explore.sample import paint
 
-    for pose in poses:
-        yield np.stack([paint(model, posed(model, face, pose)) for face in faces])
+    keys = [tuple(round(angle, 9) for angle in pose) for pose in poses]
+    to_come = Counter(keys)
+    kept: dict[tuple[float, ...], np.ndarray] = {}
+    for key, pose in zip(keys, poses, strict=True):
+        shown = kept.pop(key, None)
+        if shown is None:
+            shown = np.stack([paint(model, posed(model, face, pose)) for face in faces])
+        to_come[key] -= 1
+        if to_come[key]:
+            kept[key] = shown
+        yield shown
 
 
 def turn_sheet(
     columns: Sequence[UInt8[np.ndarray, "n r r 3"]], captions: Sequence[str], scale: int, gap: int = 2
 ) -> Image.Image:
     """Faces × angles: a row a face, a column an angle with its caption under it."""
-    pictures = [captioned(sheet(faces, 1, scale, gap), text) for faces, text in zip(columns, captions, strict=True)]
+    letters = min(max(columns[0].shape[2] * scale // 7, 10), 20)
+    pictures = [
+        captioned(sheet(faces, 1, scale, gap), text, letters) for faces, text in zip(columns, captions, strict=True)
+    ]
     step = pictures[0].width - gap  # two columns share the gap between them
     whole = Image.new("RGB", (step * len(pictures) + gap, pictures[0].height))
     for place, picture in enumerate(pictures):
         whole.paste(picture, (place * step, 0))
+    return whole
+
+
+def strip_sheet(
+    found: Sequence[tuple[str, list[tuple[float, ...]]]],
+    columns: Sequence[UInt8[np.ndarray, "_ r r 3"]],
+    scale: int,
+    gap: int = 2,
+) -> Image.Image:
+    """A `turn_sheet` of each of the `strips` below the one before; `columns` are the faces at their poses, in order."""
+    rest = iter(columns)
+    pictures = [
+        turn_sheet(list(itertools.islice(rest, len(poses))), angle_captions(axis, poses), scale, gap)
+        for axis, poses in found
+    ]
+    whole = Image.new("RGB", (max(picture.width for picture in pictures), sum(each.height for each in pictures)))
+    tops = itertools.accumulate((picture.height for picture in pictures), initial=0)
+    for picture, top in zip(pictures, tops, strict=False):
+        whole.paste(picture, (0, top))
     return whole
 
 

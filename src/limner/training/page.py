@@ -43,6 +43,7 @@ progress::-moz-progress-bar{background:var(--accent);border-radius:3px}
 figure{margin:0}
 .faces img{display:block;width:100%;height:auto;border-radius:6px}
 .faces.single{max-width:640px}
+.faces.wide{max-width:884px}
 .crisp img{image-rendering:pixelated}
 figcaption{font-size:13px;padding:6px 2px 0;overflow-wrap:anywhere}
 .plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,430px),1fr));gap:16px}

@@ -174,9 +174,11 @@ def _moment(value: object) -> str:
 def _commands(run: Path) -> str:
     relative = os.path.relpath(run)
     place = shlex.quote(str(run.resolve()) if relative.startswith("..") else relative)
+    turns = next((run / "samples").glob("turns-*.png"), None)
     lines = (
         (f"limner resume {place}", "go on from the newest checkpoint"),
         (f"limner sample {place} --seeds 0-63", "draw new faces"),
+        *([(f"limner turn {place} --out turn.gif", "see them turn")] if turns else []),
         (f"limner evaluate {place}", "measure the newest checkpoint"),
     )
     body = "\n".join(f'<span class="what"># {page.text(what)}</span>\n{page.text(line)}' for line, what in lines)

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from limner.errors import LimnerError
-from limner.explore.pictures import READABLE
+from limner.explore.pictures import READABLE, read_provenance
 from limner.explore.time_lapse import time_lapse
 from limner.training.drawn import captions_of
 from limner.training.page import data_uri, text
@@ -38,9 +38,28 @@ def newest_reconstructions(folder: Path) -> str:
 
 def newest_turns(folder: Path) -> str:
     """A figure of the newest sheet of faces turned, or ""."""
-    files = sorted(folder.glob("turns-*.png"))
-    figure = newest_sheet(files, "a face a row, turned through the angles that the model was trained on, at")
-    return figure.replace("faces", "faces single", 1)
+    for file in sorted(folder.glob("turns-*.png"), reverse=True):
+        what = "a face a row, turned through the angles that the model was trained on"
+        figure = newest_sheet([file], f"{what}{_angles_of(file)}, at")
+        if figure:
+            return figure.replace("faces", "faces wide", 1)
+    return ""
+
+
+def _angles_of(file: Path) -> str:
+    """ " (yaw -45° to 45°, below pitch -20° to 20°)", as the picture's record has them, or ""."""
+    try:
+        angles = (read_provenance(file) or {}).get("angles")
+    except LimnerError:
+        return ""
+    if not isinstance(angles, list) or not all(isinstance(angle, str) and " " in angle for angle in angles):
+        return ""
+    ends: dict[str, list[str]] = {}
+    for angle in angles:
+        axis, _, degrees = angle.partition(" ")
+        ends.setdefault(axis, []).append(degrees)
+    said = ", below ".join(f"{axis} {degrees[0]} to {degrees[-1]}" for axis, degrees in ends.items())
+    return f" ({said})" if said else ""
 
 
 def newest_sheet(files: Sequence[Path], what: str = "newest faces, at") -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from limner.data.dataset import Dataset
 from limner.explore.pictures import save_picture, sheet
-from limner.explore.turning import angle_captions, posed, strips, trained_spans, turn_sheet, turns
+from limner.explore.turning import angle_captions, posed, strip_sheet, strips, trained_spans, turns
 from limner.models import Encodes
 from limner.pixels import to_bytes, to_floats
 from limner.training.randomness import stream
@@ -20,7 +20,7 @@ from limner.training.trainer import Trainer
 
 SHEET_FACES = 64
 RECONSTRUCTIONS = 32
-TURNED_FACES, TURNED_ANGLES = 8, 9
+TURNED_FACES, TURNED_FACES_OF_FURTHER_AXES, TURNED_ANGLES = 8, 4, 9
 COLUMNS = 8
 GAP = 2
 """pixels between a sheet's faces and around them"""
@@ -74,14 +74,18 @@ class Sheets:
         return self._save(pairs, name, {"what": "photos, each left of its reconstruction", "rows": rows.tolist()})
 
     def _draw_turns(self) -> str:
-        """The same few faces, a row each, turned along every axis the model was trained on, one axis after another."""
+        """The same few faces, a row each, turned along each axis the model was trained on, one below the other."""
         model, device = self.trainer.average.model, self.trainer.world.device
         faces = model.latents.sample(TURNED_FACES, stream(self.seed, 0, "turns", 0))
         found = strips(trained_spans(model), TURNED_ANGLES)
-        poses = [pose for _, strip in found for pose in strip]
         captions = [caption for axis, strip in found for caption in angle_captions(axis, strip)]
-        columns = [to_bytes(generate(model, posed(model, faces, pose), device)).cpu().numpy() for pose in poses]
-        picture = turn_sheet(columns, captions, scale=max(1, _CELL_PIXELS // model.resolution), gap=GAP)
+        asked = [
+            posed(model, faces if place == 0 else faces[:TURNED_FACES_OF_FURTHER_AXES], pose)
+            for place, (_, strip) in enumerate(found)
+            for pose in strip
+        ]
+        columns = [to_bytes(generate(model, latents, device)).cpu().numpy() for latents in asked]
+        picture = strip_sheet(found, columns, scale=max(1, _CELL_PIXELS // model.resolution), gap=GAP)
         name = f"turns-{NAME.format(self.trainer.images_seen)}.png"
         save_picture(picture, self.folder / name, {"what": "faces × angles", "angles": captions, **self._origin()})
         return f"samples/{name}"
