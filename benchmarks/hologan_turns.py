@@ -76,7 +76,7 @@ def main() -> int:
     for name in chosen.rows:
         if not chosen.measure:
             train(name, data, chosen)
-        measure(name, data, chosen)
+        measure(name, chosen)
     write_result(chosen)
     return 0
 
@@ -104,10 +104,10 @@ def train(name: str, data: Path, chosen: argparse.Namespace) -> None:
         limner("train", "hologan", *words, *where, *device)
 
 
-def measure(name: str, data: Path, chosen: argparse.Namespace) -> None:
+def measure(name: str, chosen: argparse.Namespace) -> None:
     """A row's numbers, and the turns of its first faces."""
     folder, device = chosen.out / name, ("--device", chosen.device)
-    limner("evaluate", folder, "--data", data, "--metrics", *METRICS, "--count", chosen.count, *device)
+    limner("evaluate", folder, "--metrics", *METRICS, "--count", chosen.count, *device)
     limner("turn", folder, "--seeds", "0-5", "--steps", 10, "--out", folder / "turns.png", *device)
 
 
