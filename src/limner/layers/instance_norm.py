@@ -54,10 +54,7 @@ class _Normalize(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
         x, scale, shift = _dense(x), scale.contiguous(), shift.contiguous()
-        y, mean, inverse = torch.empty_like(x), torch.empty_like(scale), torch.empty_like(scale)
-        for x_, y_, scale_, shift_, mean_, inverse_ in _batches(x, y, scale, shift, mean, inverse):
-            outcomes = {"out": y_, "save_mean": mean_, "save_invstd": inverse_}
-            torch.ops.aten.native_batch_norm.out(x_, scale_, shift_, None, None, True, 0.0, eps, **outcomes)
+        y, mean, inverse = _forward(x, scale, shift, eps)
         context.save_for_backward(x, scale, mean, inverse)
         context.eps = eps
         context.set_materialize_grads(False)
@@ -78,6 +75,20 @@ class _Normalize(torch.autograd.Function):
         if of_mean is not None or of_deviation is not None:
             _add_gradient_of_statistics(found[0], x, mean, inverse, of_mean, of_deviation)
         return *found, None
+
+
+def _forward(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """x normalized, times scale, plus shift; mean; 1 / deviation."""
+    if not _channels_last(x):
+        ((x_, scale_, shift_),) = _batches(x, scale, shift)
+        y, mean, inverse = torch.native_batch_norm(x_, scale_, shift_, None, None, True, 0.0, eps)
+        y = torch.ops.aten._unsafe_view(y, x.shape)  # in a view, what follows could not work in place
+        return y, mean.view(scale.shape), inverse.view(scale.shape)
+    y, mean, inverse = torch.empty_like(x), torch.empty_like(scale), torch.empty_like(scale)
+    for x_, y_, scale_, shift_, mean_, inverse_ in _batches(x, y, scale, shift, mean, inverse):
+        outcomes = {"out": y_, "save_mean": mean_, "save_invstd": inverse_}
+        torch.ops.aten.native_batch_norm.out(x_, scale_, shift_, None, None, True, 0.0, eps, **outcomes)
+    return y, mean, inverse
 
 
 def _backward(
