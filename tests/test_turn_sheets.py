@@ -18,6 +18,7 @@ from limner.explore.turning import Span, orbit, strip_sheet, strips, turning_fac
 from limner.latents import Gaussian, LatentSpace, Pose
 from limner.training.drawn import drawn_sheets
 from limner.training.report import write_report
+from limner.training.sheets import faces_drawn
 
 YAW, PITCH, ROLL = Span("yaw", -60.0, 60.0), Span("pitch", -10.0, 10.0), Span("roll", 0.0, 0.0)
 
@@ -122,6 +123,13 @@ def test_a_record_of_another_kind_costs_only_the_angles(tmp_path: Path, angles: 
     text = write_report(run_with_turns(tmp_path / "run", angles)).read_text()
     assert "the model was trained on, at 4 kimg" in text
     assert "<b>" not in text
+
+
+def test_plans_count_what_is_drawn() -> None:
+    model = Recorder()
+    assert faces_drawn(model) == 64 + 9 * (8 + 4), "two axes: eight faces of yaw, four of pitch"
+    model.latents = LatentSpace(Gaussian("z", 6))
+    assert faces_drawn(model) == 64
 
 
 def test_a_run_without_turns_has_no_such_section(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from limner.training.preflight import (
 )
 from limner.training.progress import duration, kimg
 from limner.training.rehearsing import Answer
-from limner.training.sheets import SHEET_FACES
+from limner.training.sheets import faces_drawn
 
 _PNG_BYTES_PER_PIXEL = 2.2
 """of a sheet of faces; noise would take 3"""
@@ -113,7 +113,7 @@ class Plan:
         shown = max(self.model.resolution, 96) ** 2 * _PNG_BYTES_PER_REPEATED_PIXEL
         every = self.config.sample_kimg * 1000
         sheets = [
-            stage.images / every * SHEET_FACES * (shown + stage.resolution**2 * _PNG_BYTES_PER_PIXEL)
+            stage.images / every * faces_drawn(self.model) * (shown + stage.resolution**2 * _PNG_BYTES_PER_PIXEL)
             for stage in self.stages
         ]
         return sum(sheets) + _PAGE_BYTES

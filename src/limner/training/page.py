@@ -31,7 +31,7 @@ background:var(--card);color:var(--ink);font-size:13px}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin-top:20px}
 .tile,.plot,.panel{background:var(--card);border:1px solid var(--rule);border-radius:10px}
 .tile{padding:10px 14px 12px;margin:0}
-.tile dt{font-size:12px;color:var(--quiet)}
+.tile dt{font-size:12px;color:var(--quiet);overflow-wrap:anywhere}
 .tile dd{margin:0;font-size:21px;line-height:1.3;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
 .tile dd.words{font-size:15px;line-height:1.45;padding-top:3px}
 .tile small{display:block;font-size:12px;line-height:1.35;color:var(--quiet);overflow-wrap:anywhere}

@@ -27,7 +27,7 @@ from limner.training.preflight import (
 )
 from limner.training.rehearsing import Answer, Rehearsals
 from limner.training.settling import outline
-from limner.training.sheets import SHEET_FACES, faces_at_once
+from limner.training.sheets import SHEET_FACES, faces_at_once, faces_drawn
 from limner.training.trainer import refuse_batch
 
 SHORT_KIMG = 10.0
@@ -113,7 +113,7 @@ def make_plan(
             if found.micro_batch < own:
                 held[stage.resolution] = found.micro_batch
         checkpoint = rehearsals.checkpoint_bytes()
-        sheet = _one_sheet(rehearsals, config.images - 1, model.resolution)
+        sheet = _one_sheet(rehearsals, config.images - 1, model)
     return dataclasses.replace(plan, stages=tuple(done), checkpoint_bytes=checkpoint, sheet=sheet)
 
 
@@ -124,11 +124,11 @@ def agree(stage: StageFigures, world: World) -> StageFigures:
     return dataclasses.replace(stage, micro_batch=-int(worst[0]), peak_bytes=worst[1], seconds_per_image=worst[2])
 
 
-def _one_sheet(rehearsals: Rehearsals, images_seen: int, resolution: int) -> Answer | None:
-    """From one batch of its pictures; they are all held at once, as floats and as bytes."""
-    count = faces_at_once(resolution)
+def _one_sheet(rehearsals: Rehearsals, images_seen: int, model: Model) -> Answer | None:
+    """From one batch of its pictures; a sheet's are all held at once, as floats and as bytes, turned ones are not."""
+    count = faces_at_once(model.resolution)
     answer = rehearsals.pictures(images_seen, count)
     if answer is None:
         return Answer(float("inf"), 0.0, "pictures")
-    others = (SHEET_FACES - count) * resolution**2 * 3 * (2 * 4 + 1)
-    return Answer(answer.peak_bytes + others, answer.seconds * SHEET_FACES / count, "pictures")
+    others = (SHEET_FACES - count) * model.resolution**2 * 3 * (2 * 4 + 1)
+    return Answer(answer.peak_bytes + others, answer.seconds * faces_drawn(model) / count, "pictures")

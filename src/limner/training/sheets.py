@@ -143,6 +143,14 @@ def generate(model: Any, latents: Tensor, device: torch.device) -> Tensor:
     return torch.cat([model.generate(part.to(device)) for part in parts])
 
 
+def faces_drawn(model: Any) -> int:
+    """How many faces are made each time: those of the sheet, and turned ones of models that turn."""
+    if not turns(model):
+        return SHEET_FACES
+    axes = len(strips(trained_spans(model), TURNED_ANGLES))
+    return SHEET_FACES + TURNED_ANGLES * (TURNED_FACES + (axes - 1) * TURNED_FACES_OF_FURTHER_AXES)
+
+
 def faces_at_once(resolution: int) -> int:
     """Faces of that side to generate in one batch: 64 of 128², fewer of larger ones, as training takes."""
     return min(SHEET_FACES, max(1, _PIXELS_AT_ONCE // resolution**2))
