@@ -39,6 +39,8 @@ def of_all(*turns: Tensor, band: float = 4.0) -> dict[str, float]:
 
 def test_a_perfect_turn() -> None:
     found = of_all(ASKED, ASKED)
+    assert {"at_-40", "at_+0", "at_+8"} <= set(found)
+    assert "at_+0" in figures(ASKED - 8.9e-16, ASKED[None], 1.0), "without the rounding of radians"
     curve = {float(key.removeprefix("at_")): found.pop(key) for key in list(found) if key.startswith("at_")}
     assert curve == pytest.approx({angle: angle for angle in (-40, -32, -24, -16, -8, 0, 8, 16, 24, 32, 40)})
     assert found == {

@@ -119,7 +119,10 @@ def figures(asked: Float[Tensor, "k"], read: Float[Tensor, "n k"], band: float) 
         "wrong_way": float((slopes < 0).double().mean()),
         "sign": sign,
         "band_degrees": band,
-        **{f"at_{angle:+.3g}": mean for angle, mean in zip(asked.tolist(), turned.mean(0).tolist(), strict=True)},
+        **{
+            f"at_{round(angle, 2) + 0.0:+g}": mean
+            for angle, mean in zip(asked.tolist(), turned.mean(0).tolist(), strict=True)
+        },
     }
 
 
