@@ -19,11 +19,12 @@ Numbers of equations are left out: they could not be checked against the paper's
 
 Departures from the paper:
 - The mean of z's squared errors stands for their sum, as in the authors' code.
-- The style loss is there at all resolutions; the paper has it for 128².
+- The style loss is there at all resolutions; the authors' code has it for 128².
 - `--angle-weight` adds an encoder of the pose, a loss like the identity's; Beckham's re-implementation has it.
 - The last convolution has kernel 3 instead of 4, which has no middle.
 - A convolution that is normalized has no bias, which the normalization would take away again.
 - σ of spectral normalization is found by one power iteration a step of D, not one a pass.
+- A turned volume has nothing, zeros, outside; the authors' code repeats its border.
 - 16², 32² and 256² have the same networks with fewer or more layers.
 - No attributes: it learns from pictures alone.
 """
@@ -32,6 +33,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -153,7 +155,7 @@ class HoloGAN(Model):
             fakes = self.generate(batch.latents)
         seen = self.discriminator(torch.cat([batch.images, fakes]))
         (real, fake), seen_in_fakes = seen.logits.chunk(2), seen.rows(slice(len(fakes), None))
-        loss = ((hinge if self.config.game == "hinge" else logistic)(real, fake)).mean()
+        loss = GAMES[self.config.game].discriminator(real, fake).mean()
         logs = {"margin": (real - fake).mean()}
         if self.config.r1_weight > 0:
             logs["penalty"] = zero_centred_penalty(lambda images: self.discriminator(images).logits, batch.images)
@@ -165,11 +167,11 @@ class HoloGAN(Model):
 
     def generator_loss(self, batch: Batch) -> tuple[Scalar, Logs]:
         seen = self.discriminator(self.generate(batch.latents))
-        loss = -seen.logits.mean() if self.config.game == "hinge" else F.softplus(-seen.logits).mean()
+        fooled = GAMES[self.config.game].generator(seen.logits).mean()
         errors = self.encoding_errors(seen, batch.latents)
-        styles = [F.softplus(-layer).mean() for layer in seen.styles] if self.config.style_in_generator else []
-        total = loss + self.weighted(errors) + self.config.style_weight * sum(styles)
-        return total, {"loss": total, "fooled": loss, **errors, **_style_log(styles)}
+        styles = [not_saturating(layer).mean() for layer in seen.styles] if self.config.style_in_generator else []
+        loss = fooled + self.weighted(errors) + self.config.style_weight * sum(styles)
+        return loss, {"loss": loss, "fooled": fooled, **errors, **_style_log(styles)}
 
     def encoding_errors(self, seen: Seen, latents: Latents) -> dict[str, Scalar]:
         """L_identity, and the same of the pose where an encoder reads it: means over rows and columns."""
@@ -192,12 +194,9 @@ def networks(config: HoloGANConfig) -> tuple[type[nn.Module], type[nn.Module]]:
     """The classes of generator and discriminator."""
     if config.networks != "residual":
         return Generator, Discriminator
-    from limner.models.presets.hologan_residual import (
-        ResidualDiscriminator,
-        ResidualGenerator,
-    )  # it builds on this file
+    from limner.models.presets import hologan_residual as residual  # which builds on this file
 
-    return ResidualGenerator, ResidualDiscriminator
+    return residual.ResidualGenerator, residual.ResidualDiscriminator
 
 
 def logistic(real: Logits, fake: Logits) -> Logits:
@@ -205,9 +204,30 @@ def logistic(real: Logits, fake: Logits) -> Logits:
     return F.softplus(-real) + F.softplus(fake)
 
 
+def not_saturating(fake: Logits) -> Logits:
+    """-log D(G(z))."""
+    return F.softplus(-fake)
+
+
 def hinge(real: Logits, fake: Logits) -> Logits:
     """max(0, 1 - D(x)) + max(0, 1 + D(G(z)))."""
     return F.relu(1 - real) + F.relu(1 + fake)
+
+
+def as_it_is(fake: Logits) -> Logits:
+    """-D(G(z)), beside `hinge`."""
+    return -fake
+
+
+@dataclass(frozen=True)
+class Players:
+    """What two logits, of a real and a fake, cost the discriminator, and what a fake's costs the generator."""
+
+    discriminator: Callable[[Logits, Logits], Logits]
+    generator: Callable[[Logits], Logits]
+
+
+GAMES = {"non-saturating": Players(logistic, not_saturating), "hinge": Players(hinge, as_it_is)}
 
 
 def _style_log(styles: list[Scalar]) -> dict[str, Scalar]:
