@@ -40,8 +40,8 @@ PRESETS = {
         model={
             "width": 16,
             "discriminator_width": 32,
-            # Less than the heads' ±45°: asked for all of it, a volume comes to have a face on each of its four sides,
-            # which turns back within 90° (benchmarks/results/hologan_turns.md).
+            # Less than the heads' ±45°: asked for all of it, faces turn back and forth within the quarter of a turn
+            # (benchmarks/results/hologan_turns.md).
             "yaw": (-30.0, 30.0),
             "pitch": (0.0, 0.0),
             "generator_steps": 1,
