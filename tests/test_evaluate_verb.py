@@ -116,6 +116,15 @@ def test_without_an_extractor_it_measures_the_rest_and_says_how_to_get_one(capsy
     assert f"data:image/png;base64,{encoded(picture)}" in (trained / "report.html").read_text()
 
 
+@pytest.mark.parametrize("words", [("swd", "ms_ssim"), ("swd,ms_ssim",), ("swd,", "ms_ssim")])
+def test_metrics_have_spaces_or_commas_between_them(capsys, trained: Path, words: tuple[str, ...]) -> None:
+    code, out, err = run(capsys, "evaluate", trained, "--count", "24", "--metrics", *words)
+    assert code == 0, err
+    assert "swd_24" in out
+    assert "ms_ssim_24" in out
+    assert "copy_rate" not in out
+
+
 def encoded(path: Path) -> str:
     import base64
 

@@ -46,7 +46,7 @@ def evaluate(
         run: folder of a run.
         metrics: which numbers: auto (all that can be measured here) or some of swd, ms_ssim, fid, fd, kid, kd,
             inception_score, precision, recall, density, coverage, ppl, copy_rate, attribute_accuracy, code_recovery,
-            pose_control, identity_constancy, reconstruction.
+            pose_control, identity_constancy, reconstruction; spaces or commas between them.
         extractor: the network whose features are compared; auto takes inception where its weights are at hand, else
             the probe in the dataset's folder, else efficientnet-lite0 where it is installed.
         extractor_weights: the network's file.
@@ -60,6 +60,7 @@ def evaluate(
         seed: of latents, of the choice of reals, and of what the metrics draw.
         device: auto, cpu, cuda, cuda:1 ….
     """
+    metrics = tuple(name for names in metrics for name in names.split(",") if name)
     _check(run, metrics, count)
     with join_world(device) as world:
         model = load(run, weights, str(world.device))
