@@ -3,6 +3,7 @@
     python benchmarks/gpu.py OUT                # about 20 minutes; small files in the folder OUT
     python benchmarks/gpu.py OUT --minutes 2    # a shorter training
     python benchmarks/gpu_growing.py OUT        # the same for ProGAN, level by level
+    python benchmarks/hologan_turns.py OUT --resolution 64 --full --kimg 3000 --device cuda    # does HoloGAN turn?
 
 Exits with 2 where there is no CUDA device, with 1 when a check fails (all others still run).
 """
