@@ -36,7 +36,7 @@ PRESETS = {
         run={"kimg": 200 * _CELEBA_IMAGES / 1000, "mirror": False, **_NO_AVERAGE},
     ),
     "laptop": Preset(
-        summary="the paper's networks, a quarter as wide, for 32²: heads that turn in an hour or two on two cores",
+        summary="the paper's networks, a quarter as wide, for 32²: heads that turn, in about an hour on two cores",
         model={
             "width": 16,
             "discriminator_width": 32,
