@@ -192,6 +192,11 @@ class LatentSpace:
     def __contains__(self, name: str) -> bool:
         return any(part.name == name for part in self.parts)
 
+    @property
+    def pose(self) -> Pose | None:
+        """The part by which what is made turns, if there is one."""
+        return next((part for part in self.parts if isinstance(part, Pose)), None)
+
     def part(self, name: str) -> Part:
         for part in self.parts:
             if part.name == name:

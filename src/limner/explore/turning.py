@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -20,7 +20,6 @@ from limner.explore.pictures import sheet
 
 AXES = ("yaw", "pitch", "roll")
 """columns of the latents' part `pose`"""
-Degrees: TypeAlias = tuple[float, float]
 _LARGEST_DEGREES = 360.0
 
 
@@ -67,9 +66,8 @@ def parse_angles(axis: str, text: str) -> Span:
 
 def turns(model: Any) -> bool:
     """Whether a model was trained to turn what it makes: its latents have a pose that is not always the same."""
-    from limner.latents import Pose
-
-    return any(isinstance(part, Pose) and part.low != part.high for part in model.latents.parts)
+    pose = model.latents.pose
+    return pose is not None and pose.low != pose.high
 
 
 def trained_spans(model: Any) -> tuple[Span, Span, Span]:
@@ -78,15 +76,13 @@ def trained_spans(model: Any) -> tuple[Span, Span, Span]:
     Raises:
         LimnerError: its latents have no pose.
     """
-    from limner.latents import Pose
-
-    for part in model.latents.parts:
-        if isinstance(part, Pose):
-            low, high = (tuple(round(math.degrees(angle), 4) for angle in ends) for ends in (part.low, part.high))
-            yaw, pitch, roll = (Span(*each) for each in zip(AXES, low, high, strict=True))
-            return yaw, pitch, roll
-    name = getattr(model, "name", type(model).__name__)
-    raise LimnerError(f"{name} has no pose, so it cannot turn what it makes; hologan can")
+    pose = model.latents.pose
+    if pose is None:
+        name = getattr(model, "name", type(model).__name__)
+        raise LimnerError(f"{name} has no pose, so it cannot turn what it makes; hologan can")
+    low, high = (tuple(round(math.degrees(angle), 4) for angle in ends) for ends in (pose.low, pose.high))
+    yaw, pitch, roll = (Span(*each) for each in zip(AXES, low, high, strict=True))
+    return yaw, pitch, roll
 
 
 def spans_to_turn(model: Any, asked: Mapping[str, Span]) -> tuple[Span, Span, Span]:

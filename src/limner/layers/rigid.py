@@ -77,6 +77,18 @@ def placed(
     return gathered(x, weights.to(x.dtype), rows).view(n, *made, channels).permute(0, 4, 1, 2, 3)
 
 
+def posed(
+    volume: Float[Tensor, "n c d h w"],
+    pose: Float[Tensor, "n 3"],
+    placement: Float[Tensor, "n 4"] | None = None,
+    doubled: bool = False,
+) -> Float[Tensor, "n c d2 h2 w2"]:
+    """`placed`, by yaw, pitch and roll in radians and perhaps a scale and three shifts."""
+    if placement is None:
+        return placed(volume, rotation(pose), doubled=doubled)
+    return placed(volume, rotation(pose), placement[:, 0], placement[:, 1:], doubled)
+
+
 def _places(
     turn: Float[Tensor, "n 3 3"], scale: Float[Tensor, "n"] | None, shift: Float[Tensor, "n 3"] | None, sides: list[int]
 ) -> list[Float[Tensor, "n d h w"]]:

@@ -45,6 +45,11 @@ class DoublingVolumeConvolution(nn.ConvTranspose3d):
         super().__init__(before, after, 3, stride=2, padding=1, output_padding=1, bias=bias)
 
 
+def folded(volume: Float[Tensor, "n c d h w"]) -> Float[Tensor, "n c*d h w"]:
+    """Depth folded into channels; in channels-last memory, by one copy."""
+    return volume.permute(0, 3, 4, 1, 2).flatten(3).permute(0, 3, 1, 2)
+
+
 def doubling_volume_convolution(
     x: Float[Tensor, "n c d h w"], weight: Float[Tensor, "c2 c 3 3 3"], bias: Float[Tensor, "c2"] | None
 ) -> Float[Tensor, "n c2 d2 h2 w2"]:

@@ -58,10 +58,8 @@ def kinds_of(model: object) -> frozenset[Kind]:
 
 def pose_part(latents: LatentSpace) -> Pose | None:
     """The part of the latents that turns what is made; None where there is none, or its yaw has no range."""
-    for part in latents.parts:
-        if isinstance(part, Pose) and part.high[0] > part.low[0]:
-            return part
-    return None
+    pose = latents.pose
+    return pose if pose is not None and pose.high[0] > pose.low[0] else None
 
 
 @runtime_checkable

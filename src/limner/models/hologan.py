@@ -47,11 +47,13 @@ from limner.games import zero_centred_penalty
 from limner.latents import NO_LABELS, Box, Gaussian, Labels, LatentSpace, Pose, Uniform
 from limner.layers.convolution import Convolution, TransposedConvolution
 from limner.layers.instance_norm import adaptive_instance_norm, instance_norm, instance_statistics
-from limner.layers.rigid import placed, rotation
+from limner.layers.rigid import posed
 from limner.layers.spectral import SpectralConvolution, power_iteration
-from limner.layers.volume import DoublingVolumeConvolution, VolumeConvolution
+from limner.layers.volume import DoublingVolumeConvolution, VolumeConvolution, folded
 from limner.models.base import Model, Phase
 from limner.models.presets.hologan import PRESETS
+from limner.models.presets.hologan_residual import ResidualDiscriminator, ResidualGenerator
+from limner.models.presets.hologan_seen import Seen
 from limner.optim import Adam
 from limner.types import Batch, Images, Latents, Logits, Logs, Scalar
 
@@ -192,11 +194,9 @@ class HoloGAN(Model):
 
 def networks(config: HoloGANConfig) -> tuple[type[nn.Module], type[nn.Module]]:
     """The classes of generator and discriminator."""
-    if config.networks != "residual":
-        return Generator, Discriminator
-    from limner.models.presets import hologan_residual as residual  # which builds on this file
-
-    return residual.ResidualGenerator, residual.ResidualDiscriminator
+    if config.networks == "residual":
+        return ResidualGenerator, ResidualDiscriminator
+    return Generator, Discriminator
 
 
 def logistic(real: Logits, fake: Logits) -> Logits:
@@ -310,7 +310,7 @@ class Generator(nn.Module):
         x = self.rectified(adaptive_instance_norm(constant, scale, shift, ADAPTIVE_EPS))
         for block in self.volume:
             x = self.rectified(block(x, z))
-        x = turned_by(x, pose, placement)
+        x = posed(x, pose, placement)
         for convolution in self.turned:
             x = self.rectified(convolution(x))
         x = self.rectified(self.projection(folded(x)))
@@ -324,23 +324,6 @@ class Generator(nn.Module):
 
 ADAPTIVE_EPS = 1e-8
 """the authors' code's, in the generator"""
-
-
-def turned_by(
-    volume: Float[Tensor, "n c s s s"],
-    pose: Float[Tensor, "n 3"],
-    placement: Float[Tensor, "n 4"] | None,
-    doubled: bool = False,
-) -> Float[Tensor, "n c s2 s2 s2"]:
-    """The volume, or that with its voxels repeated, turned to the pose, and scaled and moved if that is asked for."""
-    if placement is None:
-        return placed(volume, rotation(pose), doubled=doubled)
-    return placed(volume, rotation(pose), placement[:, 0], placement[:, 1:], doubled)
-
-
-def folded(volume: Float[Tensor, "n c d h w"]) -> Float[Tensor, "n c*d h w"]:
-    """Depth folded into channels, as a projection unit has it; in channels-last memory, by one copy."""
-    return volume.permute(0, 3, 4, 1, 2).flatten(3).permute(0, 3, 1, 2)
 
 
 class Style(nn.Module):
@@ -369,23 +352,6 @@ class Styled(nn.Module):
 
 
 # --- discriminator ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What the discriminator makes of n pictures."""
-
-    logits: Logits
-    z: Float[Tensor, "n d"]
-    """as F reads it"""
-    angles: Float[Tensor, "n 3"] | None
-    """yaw, pitch and roll in radians, where they are read"""
-    styles: tuple[Logits, ...] = ()
-    """of D_l, layer by layer"""
-
-    def rows(self, which: slice) -> Seen:
-        angles = None if self.angles is None else self.angles[which]
-        return Seen(self.logits[which], self.z[which], angles, tuple(layer[which] for layer in self.styles))
 
 
 class Discriminator(nn.Module):

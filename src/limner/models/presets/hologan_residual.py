@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from limner.layers.convolution import Convolution, doubling_convolution, halving_convolution
 from limner.layers.instance_norm import adaptive_instance_norm, instance_norm
 from limner.layers.resampling import halved
+from limner.layers.rigid import posed
 from limner.layers.spectral import SpectralConvolution, SpectralLinear
-from limner.layers.volume import VolumeConvolution, doubling_volume_convolution
-from limner.models.hologan import DRAWN_FROM, Seen, folded, turned_by
+from limner.layers.volume import VolumeConvolution, doubling_volume_convolution, folded
+from limner.models.presets.hologan_seen import Seen
 from limner.types import Images
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 AnyConvolution: TypeAlias = VolumeConvolution | Convolution
 SLOPE = 0.01
 """of the leaky ReLU"""
+DRAWN_FROM = 16
+"""side of the volume that is turned and drawn"""
 
 
 class ResidualGenerator(nn.Module):
@@ -59,7 +62,7 @@ class ResidualGenerator(nn.Module):
         start = self.volume[0](self.constant, doubled=False).expand(len(z), -1, -1, -1, -1)
         x = self.volume_styles[0](start, z)
         x = self.volume_styles[1](self.volume[1](x, doubled=True), z)
-        x = turned_by(x, pose, placement, doubled=True)
+        x = posed(x, pose, placement, doubled=True)
         for convolution, norm in zip(self.turned, self.turned_norms, strict=True):
             x = F.relu_(norm(convolution(x)))
         x = F.relu_(self.projection_norm(self.projection(folded(x))))

@@ -1,0 +1,27 @@
+"""What HoloGAN's discriminators, the paper's and the residual one, make of pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from limner.types import Logits
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the discriminator makes of n pictures."""
+
+    logits: Logits
+    z: Float[Tensor, "n d"]
+    """as F reads it"""
+    angles: Float[Tensor, "n 3"] | None
+    """yaw, pitch and roll in radians, where they are read"""
+    styles: tuple[Logits, ...] = ()
+    """of D_l, layer by layer"""
+
+    def rows(self, which: slice) -> Seen:
+        angles = None if self.angles is None else self.angles[which]
+        return Seen(self.logits[which], self.z[which], angles, tuple(layer[which] for layer in self.styles))
