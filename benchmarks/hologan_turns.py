@@ -2,7 +2,7 @@
 
     python benchmarks/hologan_turns.py OUT                       # 32², narrow networks, 200 kimg: hours on two cores
     python benchmarks/hologan_turns.py OUT --resolution 64 --full --kimg 3000 --device cuda
-    python benchmarks/hologan_turns.py OUT --rows paper deep     # say it again to go on, or for other rows
+    python benchmarks/hologan_turns.py OUT --rows laptop deep    # say it again to go on, or for other rows
 
 Heads are rendered at yaws of ±45°, four views of each person; a probe learns to read yaw and who it is from some of
 them. HoloGAN is told neither: it trains on the pictures alone, and then its turns are read by the probe
@@ -49,20 +49,24 @@ class Row:
 
 
 LAPTOP = ("--preset", "laptop")
+PAPER = (*LAPTOP, "--angle-weight", "0", "--yaw", "-30", "30")
 ROWS: Mapping[str, Row] = {
-    "paper": Row("the paper's networks and losses, asked to turn ±30°", LAPTOP),
-    "as-far": Row("the same, asked to turn as far as the heads do, ±45°", (*LAPTOP, "--yaw", "-45", "45")),
+    "paper": Row("the paper's networks and losses, ±30°", PAPER),
+    "as-far": Row("the same, as far as the heads turn, ±45°", (*LAPTOP, "--angle-weight", "0")),
+    "angles-1": Row("and angles read, weight 1, ±45°", (*LAPTOP, "--angle-weight", "1")),
+    "laptop": Row("and angles read, weight 10 (`laptop`), ±45°", LAPTOP),
+    "seed-1": Row("the same, another seed", (*LAPTOP, "--seed", "1")),
     "s0": Row("a re-implementation's (s0), ±45°", ("--preset", "s0", "--yaw", "-45", "45")),
-    "deep": Row("the paper's networks for 128², ±30°", (*LAPTOP, "--networks", "deep")),
-    "no-identity": Row("the paper's without the identity term, ±30°", (*LAPTOP, "--identity-weight", "0")),
-    "no-style": Row("the paper's without style losses, ±30°", (*LAPTOP, "--style-weight", "0")),
+    "deep": Row("the paper's networks for 128², ±30°", (*PAPER, "--networks", "deep")),
+    "no-identity": Row("the paper's without the identity term, ±30°", (*PAPER, "--identity-weight", "0")),
+    "no-style": Row("the paper's without style losses, ±30°", (*PAPER, "--style-weight", "0")),
 }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="folder of heads and runs; gone on with if it is there")
-    parser.add_argument("--rows", nargs="+", choices=tuple(ROWS), default=["paper", "as-far", "s0"], help="which")
+    parser.add_argument("--rows", nargs="+", choices=tuple(ROWS), default=["as-far", "laptop", "s0"], help="which")
     parser.add_argument("--resolution", type=int, default=32, help="side of the pictures (32)")
     parser.add_argument("--heads", type=int, default=12000, help="pictures of heads (12000)")
     parser.add_argument("--kimg", type=float, default=200.0, help="thousands of images a run (200)")

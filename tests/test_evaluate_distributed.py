@@ -130,17 +130,12 @@ def test_trouble_in_one_ends_both(pair: Pair, tiny_dataset_folder: Path, rank: i
 
 def conditional(world: World, folder: Path) -> list[Card]:
     model = Shades(Labels(("warm",), np.zeros((2, 1), bool)))
-    return evaluate_model(
-        model,
-        open_dataset(folder),
-        metrics=("swd",),
-        count=30,
-        split="train",
-        weights_name="ema",
-        images_seen=0,
-        batch_size=4,
-        team=WorldTeam(world),
-    )
+    return cards_of(world, folder, model, metrics=("swd",), count=30, batch_size=4)
+
+
+def cards_of(world: World, folder: Path, model: Any, **chosen: Any) -> list[Card]:
+    named = {"split": "train", "weights_name": "ema", "images_seen": 0}
+    return evaluate_model(model, open_dataset(folder), **named, **chosen, team=WorldTeam(world))
 
 
 def test_every_fake_is_asked_for_its_own_attributes(pair: Pair, tiny_dataset_folder: Path) -> None:
@@ -149,47 +144,17 @@ def test_every_fake_is_asked_for_its_own_attributes(pair: Pair, tiny_dataset_fol
 
 
 def with_codes(world: World, folder: Path) -> list[Card]:
-    return evaluate_model(
-        Coded(NAMED, PAPER[0]),
-        open_dataset(folder),
-        metrics=("code_recovery",),
-        count=50,
-        split="train",
-        weights_name="ema",
-        images_seen=0,
-        probe=Eye(),
-        batch_size=4,
-        team=WorldTeam(world),
-    )
+    coded = Coded(NAMED, PAPER[0])
+    return cards_of(world, folder, coded, metrics=("code_recovery",), count=50, probe=Eye(), batch_size=4)
 
 
 def encoding(world: World, folder: Path) -> list[Card]:
-    return evaluate_model(
-        Copyist(("warm",), wrong=0.1),
-        open_dataset(folder),
-        metrics=("reconstruction",),
-        count=50,
-        split="train",
-        weights_name="ema",
-        images_seen=0,
-        batch_size=4,
-        team=WorldTeam(world),
-    )
+    copyist = Copyist(("warm",), wrong=0.1)
+    return cards_of(world, folder, copyist, metrics=("reconstruction",), count=50, batch_size=4)
 
 
 def turning(world: World, folder: Path) -> list[Card]:
-    return evaluate_model(
-        Turner(),
-        open_dataset(folder),
-        metrics=BOTH,
-        count=50,
-        split="train",
-        weights_name="ema",
-        images_seen=0,
-        probe=Sight(),
-        batch_size=7,
-        team=WorldTeam(world),
-    )
+    return cards_of(world, folder, Turner(), metrics=BOTH, count=50, probe=Sight(), batch_size=7)
 
 
 @pytest.mark.parametrize("measured", [with_codes, encoding, turning])
