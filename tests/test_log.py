@@ -184,7 +184,8 @@ def test_tensorboard_mirrors_scalars_and_sheets(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     (tmp_path / "samples").mkdir()
-    Image.new("RGB", (6, 4), (255, 0, 0)).save(tmp_path / "samples" / "images-000000002000.png")
+    for name, size in (("images", (6, 4)), ("turns-images", (8, 2)), ("reconstructions-images", (2, 2))):
+        Image.new("RGB", size, (255, 0, 0)).save(tmp_path / "samples" / f"{name}-000000002000.png")
     with RunLog(tmp_path / "log.jsonl", tensorboard=True) as log:
         log.write("tick", 1000, losses={"generator/loss": 0.5}, learning_rate={"generator": 1e-3}, images_per_second=9)
         log.write("tick", 2000, losses={"generator/loss": math.nan}, learning_rate={"generator": 1e-3})
@@ -192,7 +193,8 @@ def test_tensorboard_mirrors_scalars_and_sheets(tmp_path: Path) -> None:
         log.write("resume", 2000)
         log.write("tick", 2500, losses={"generator/loss": 0.25})
         log.write("metric", 2500, name="swd_1k", value=3.5)
-        log.write("sample", 2500, file="samples/images-000000002000.png")
+        sheets = {"file": "images", "turns": "turns-images", "reconstructions": "reconstructions-images"}
+        log.write("sample", 2500, **{key: f"samples/{name}-000000002000.png" for key, name in sheets.items()})
         log.write("sample", 2500, file="samples/absent.png")
     found = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     losses = found.Scalars("losses/generator/loss")
@@ -200,5 +202,6 @@ def test_tensorboard_mirrors_scalars_and_sheets(tmp_path: Path) -> None:
     assert [losses[0].value, losses[2].value] == [0.5, 0.25]
     assert found.Scalars("metrics/swd_1k")[0].value == 3.5
     assert found.Scalars("learning_rate/generator")[0].value == pytest.approx(1e-3)
-    (sheet,) = found.Images("samples")
-    assert (sheet.width, sheet.height) == (6, 4)
+    for tag, size in (("samples", (6, 4)), ("turns", (8, 2)), ("reconstructions", (2, 2))):
+        (sheet,) = found.Images(tag)
+        assert (sheet.width, sheet.height) == size

@@ -165,8 +165,12 @@ def _plain(value: object) -> object:
     return value if value is None or isinstance(value, str | int) else str(value)
 
 
+SHEETS = {"file": "samples", "reconstructions": "reconstructions", "turns": "turns"}
+"""the pictures that an event `sample` names, and what TensorBoard calls them"""
+
+
 class TensorBoardMirror:
-    """The same events for TensorBoard: losses, speed, metrics and sample sheets over images seen.
+    """The same events for TensorBoard: losses, speed, metrics and all sheets over images seen.
 
     A resume hides what TensorBoard holds beyond the images it resumed at.
     """
@@ -197,10 +201,12 @@ class TensorBoardMirror:
         elif event == "metric":
             self._writer.add_scalar(f"metrics/{line.get('name')}", float(line.get("value", math.nan)), images)
         elif event == "sample":
-            self._add_sheet(str(line.get("file")), images)
+            for key, tag in SHEETS.items():
+                if key in line:
+                    self._add_sheet(tag, str(line[key]), images)
         self._writer.flush()
 
-    def _add_sheet(self, file: str, images: int) -> None:
+    def _add_sheet(self, tag: str, file: str, images: int) -> None:
         from PIL import Image
 
         try:
@@ -209,7 +215,7 @@ class TensorBoardMirror:
         except OSError as error:
             _logger.warning("%s: not shown in TensorBoard (%s)", file, error)
             return
-        self._writer.add_image("samples", pixels, images, dataformats="HWC")
+        self._writer.add_image(tag, pixels, images, dataformats="HWC")
 
     def close(self) -> None:
         """Write what is buffered; a later event opens a new file."""
