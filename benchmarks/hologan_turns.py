@@ -1,6 +1,7 @@
 """Does HoloGAN turn what it makes? The paper's networks and a re-implementation's, trained on heads and measured.
 
     python benchmarks/hologan_turns.py OUT                       # 32², narrow networks, 200 kimg: hours on two cores
+    python benchmarks/hologan_turns.py OUT --resolution 64 --rows laptop --result RESULT
     python benchmarks/hologan_turns.py OUT --resolution 64 --full --kimg 3000 --device cuda
     python benchmarks/hologan_turns.py OUT --rows laptop deep    # say it again to go on, or for other rows
 
@@ -68,6 +69,7 @@ def main() -> int:
     parser.add_argument("out", type=Path, help="folder of heads and runs; gone on with if it is there")
     parser.add_argument("--rows", nargs="+", choices=tuple(ROWS), default=["as-far", "laptop", "s0"], help="which")
     parser.add_argument("--resolution", type=int, default=32, help="side of the pictures (32)")
+    parser.add_argument("--probe-resolution", type=int, help="side that the probe reads; as --resolution")
     parser.add_argument("--heads", type=int, default=12000, help="pictures of heads (12000)")
     parser.add_argument("--kimg", type=float, default=200.0, help="thousands of images a run (200)")
     parser.add_argument("--full", action="store_true", help="networks as wide as published")
@@ -91,7 +93,8 @@ def prepare(chosen: argparse.Namespace) -> Path:
     if not (data / "dataset.json").exists():
         limner("data", "heads", data, "--resolution", chosen.resolution, "--count", chosen.heads, "--views", 4)
     if not (data / "probe.safetensors").exists():
-        limner("data", "probe", data, "--resolution", chosen.resolution, "--device", chosen.device)
+        side = chosen.probe_resolution or chosen.resolution
+        limner("data", "probe", data, "--resolution", side, "--device", chosen.device)
     return data
 
 
@@ -187,13 +190,13 @@ def table(found: Mapping[str, Any], chosen: argparse.Namespace) -> str:
         f"`{HoloGAN.name}` on heads of {chosen.resolution}², yaw ±45°. z's error: of reading z in the pictures, as a "
         "share of z's variance, at the start and at the end."
     )
-    return "\n".join(
-        ["# Does it turn?", "", f"    {command_of(chosen)}", "", about, "", *lines, "", "![turns](hologan_turns.jpg)"]
-    )
+    picture = f"![turns]({chosen.result.name}.jpg)"
+    return "\n".join(["# Does it turn?", "", f"    {command_of(chosen)}", "", about, "", *lines, "", picture])
 
 
 def command_of(chosen: argparse.Namespace) -> str:
     words = [f"--resolution {chosen.resolution}", f"--kimg {chosen.kimg:g}", f"--count {chosen.count}"]
+    words += [f"--probe-resolution {chosen.probe_resolution}"] if chosen.probe_resolution else []
     words += [f"--heads {chosen.heads}", *(["--full"] if chosen.full else []), f"--device {chosen.device}"]
     return f"python benchmarks/hologan_turns.py OUT --rows {' '.join(chosen.rows)} {' '.join(words)}"
 
