@@ -1,9 +1,9 @@
 """Does HoloGAN turn what it makes? The paper's networks and a re-implementation's, trained on heads and measured.
 
     python benchmarks/hologan_turns.py OUT                       # 32², narrow networks, 200 kimg: hours on two cores
-    python benchmarks/hologan_turns.py OUT --resolution 64 --rows laptop --result RESULT
+    python benchmarks/hologan_turns.py OUT --resolution 64 --rows angles-10 --result RESULT
     python benchmarks/hologan_turns.py OUT --resolution 64 --full --kimg 3000 --device cuda
-    python benchmarks/hologan_turns.py OUT --rows laptop deep    # say it again to go on, or for other rows
+    python benchmarks/hologan_turns.py OUT --rows paper deep    # say it again to go on, or for other rows
 
 Heads are rendered at yaws of ±45°, four views of each person; a probe learns to read yaw and who it is from some of
 them. HoloGAN is told neither: it trains on the pictures alone, and then its turns are read by the probe
@@ -50,24 +50,28 @@ class Row:
 
 
 LAPTOP = ("--preset", "laptop")
-PAPER = (*LAPTOP, "--angle-weight", "0", "--yaw", "-30", "30")
+FAR = (*LAPTOP, "--yaw", "-45", "45")
 ROWS: Mapping[str, Row] = {
-    "paper": Row("the paper's networks and losses, ±30°", PAPER),
-    "as-far": Row("the same, as far as the heads turn, ±45°", (*LAPTOP, "--angle-weight", "0")),
-    "angles-1": Row("and angles read, weight 1, ±45°", (*LAPTOP, "--angle-weight", "1")),
-    "laptop": Row("and angles read, weight 10 (`laptop`), ±45°", LAPTOP),
-    "seed-1": Row("the same, another seed", (*LAPTOP, "--seed", "1")),
+    "paper": Row("the paper's networks and losses (`laptop`), ±30°", LAPTOP),
+    "paper-seed-1": Row("the same, another seed", (*LAPTOP, "--seed", "1")),
+    "angles-30-seed-1": Row(
+        "and angles read, weight 10, the other seed, ±30°", (*LAPTOP, "--angle-weight", "10", "--seed", "1")
+    ),
+    "as-far": Row("the paper's, as far as the heads turn, ±45°", FAR),
+    "angles-1": Row("and angles read, weight 1, ±45°", (*FAR, "--angle-weight", "1")),
+    "angles-10": Row("and angles read, weight 10, ±45°", (*FAR, "--angle-weight", "10")),
+    "angles-10-seed-1": Row("the same, another seed, ±45°", (*FAR, "--angle-weight", "10", "--seed", "1")),
     "s0": Row("a re-implementation's (s0), ±45°", ("--preset", "s0", "--yaw", "-45", "45")),
-    "deep": Row("the paper's networks for 128², ±30°", (*PAPER, "--networks", "deep")),
-    "no-identity": Row("the paper's without the identity term, ±30°", (*PAPER, "--identity-weight", "0")),
-    "no-style": Row("the paper's without style losses, ±30°", (*PAPER, "--style-weight", "0")),
+    "deep": Row("the paper's networks for 128², ±30°", (*LAPTOP, "--networks", "deep")),
+    "no-identity": Row("the paper's without the identity term, ±30°", (*LAPTOP, "--identity-weight", "0")),
+    "no-style": Row("the paper's without style losses, ±30°", (*LAPTOP, "--style-weight", "0")),
 }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="folder of heads and runs; gone on with if it is there")
-    parser.add_argument("--rows", nargs="+", choices=tuple(ROWS), default=["as-far", "laptop", "s0"], help="which")
+    parser.add_argument("--rows", nargs="+", choices=tuple(ROWS), default=["paper", "as-far", "s0"], help="which")
     parser.add_argument("--resolution", type=int, default=32, help="side of the pictures (32)")
     parser.add_argument("--probe-resolution", type=int, help="side that the probe reads; as --resolution")
     parser.add_argument("--heads", type=int, default=12000, help="pictures of heads (12000)")

@@ -20,8 +20,8 @@ Numbers of equations are left out: they could not be checked against the paper's
 Departures from the paper:
 - The mean of z's squared errors stands for their sum, as in the authors' code.
 - The style loss is there at all resolutions; the authors' code has it for 128².
-- `--angle-weight` adds an encoder of the pose, a loss like the identity's; Beckham's re-implementation has it. It is
-  what keeps wide turns from going back and forth (`benchmarks/results/hologan_turns.md`).
+- `--angle-weight` adds an encoder of the pose, a loss like the identity's; Beckham's re-implementation has it. Wide
+  turns then go back and forth less (`benchmarks/results/hologan_turns.md`).
 - The last convolution has kernel 3 instead of 4, which has no middle.
 - A convolution that is normalized has no bias, which the normalization would take away again.
 - σ of spectral normalization is found by one power iteration a step of D, not one a pass.
