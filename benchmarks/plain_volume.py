@@ -22,11 +22,11 @@ from limner.layers.spectral import Spectral, SpectralConvolution
 @contextmanager
 def plain_volumes() -> Iterator[None]:
     """Inside, HoloGAN's networks compute with what is below."""
-    ours = {"hologan": HOLOGAN, "presets.hologan_residual": RESIDUAL}
+    ours = {"layers.rigid": (placed,), "models.hologan": HOLOGAN, "models.presets.hologan_residual": RESIDUAL}
     with ExitStack() as stack:
         for module, functions in ours.items():
             for function in functions:
-                stack.enter_context(mock.patch(f"limner.models.{module}.{function.__name__}", function))
+                stack.enter_context(mock.patch(f"limner.{module}.{function.__name__}", function))
         yield
 
 
@@ -90,7 +90,7 @@ def halved_outcome(convolution: nn.Module, x: Tensor) -> Tensor:
     return halved(convolution(x))
 
 
-HOLOGAN = (placed, folded, instance_norm, adaptive_instance_norm, instance_statistics)
+HOLOGAN = (folded, instance_norm, adaptive_instance_norm, instance_statistics)
 RESIDUAL = (
     folded,
     instance_norm,
