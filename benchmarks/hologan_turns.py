@@ -53,14 +53,14 @@ LAPTOP = ("--preset", "laptop")
 FAR = (*LAPTOP, "--yaw", "-45", "45")
 ROWS: Mapping[str, Row] = {
     "paper": Row("the paper's networks and losses (`laptop`), ±30°", LAPTOP),
-    "paper-seed-1": Row("the same, another seed", (*LAPTOP, "--seed", "1")),
+    "paper-seed-1": Row("the same, seed 1", (*LAPTOP, "--seed", "1")),
     "angles-30-seed-1": Row(
-        "and angles read, weight 10, the other seed, ±30°", (*LAPTOP, "--angle-weight", "10", "--seed", "1")
+        "the paper's with angles read, weight 10, ±30°, seed 1", (*LAPTOP, "--angle-weight", "10", "--seed", "1")
     ),
     "as-far": Row("the paper's, as far as the heads turn, ±45°", FAR),
-    "angles-1": Row("and angles read, weight 1, ±45°", (*FAR, "--angle-weight", "1")),
-    "angles-10": Row("and angles read, weight 10, ±45°", (*FAR, "--angle-weight", "10")),
-    "angles-10-seed-1": Row("the same, another seed, ±45°", (*FAR, "--angle-weight", "10", "--seed", "1")),
+    "angles-1": Row("the paper's with angles read, weight 1, ±45°", (*FAR, "--angle-weight", "1")),
+    "angles-10": Row("the paper's with angles read, weight 10, ±45°", (*FAR, "--angle-weight", "10")),
+    "angles-10-seed-1": Row("the same, seed 1", (*FAR, "--angle-weight", "10", "--seed", "1")),
     "s0": Row("a re-implementation's (s0), ±45°", ("--preset", "s0", "--yaw", "-45", "45")),
     "deep": Row("the paper's networks for 128², ±30°", (*LAPTOP, "--networks", "deep")),
     "no-identity": Row("the paper's without the identity term, ±30°", (*LAPTOP, "--identity-weight", "0")),
@@ -119,7 +119,7 @@ def measure(name: str, chosen: argparse.Namespace) -> None:
     """A row's numbers, and the turns of its first faces."""
     folder, device = chosen.out / name, ("--device", chosen.device)
     limner("evaluate", folder, "--metrics", *METRICS, "--count", chosen.count, *device)
-    limner("turn", folder, "--seeds", "0-5", "--steps", 10, "--out", folder / "turns.png", *device)
+    limner("turn", folder, "--seeds", "0-2", "--steps", 10, "--out", folder / "turns.png", *device)
 
 
 def limner(*words: Any) -> None:

@@ -40,8 +40,8 @@ PRESETS = {
         model={
             "width": 16,
             "discriminator_width": 32,
-            # Less than the heads' ±45°: asked for all of it, faces turn back and forth within the quarter of a turn,
-            # from some seeds even with the angles read (benchmarks/results/hologan_turns.md).
+            # Less than the heads' ±45°: asked for all of it, faces turn back and forth within the quarter of a turn
+            # (benchmarks/results/hologan_turns.md).
             "yaw": (-30.0, 30.0),
             "pitch": (0.0, 0.0),
             "generator_steps": 1,
