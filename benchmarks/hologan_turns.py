@@ -1,9 +1,9 @@
 """Does HoloGAN turn what it makes? The paper's networks and a re-implementation's, trained on heads and measured.
 
     python benchmarks/hologan_turns.py OUT                       # 32², narrow networks, 200 kimg: hours on two cores
-    python benchmarks/hologan_turns.py OUT --resolution 64 --rows angles-10 --result RESULT
+    python benchmarks/hologan_turns.py OUT --resolution 64 --probe-resolution 32 --rows angles-10 --result RESULT
     python benchmarks/hologan_turns.py OUT --resolution 64 --full --kimg 3000 --device cuda
-    python benchmarks/hologan_turns.py OUT --rows paper deep    # say it again to go on, or for other rows
+    python benchmarks/hologan_turns.py OUT --rows paper deep     # say it again to go on, or for other rows
 
 Heads are rendered at yaws of ±45°, four views of each person; a probe learns to read yaw and who it is from some of
 them. HoloGAN is told neither: it trains on the pictures alone, and then its turns are read by the probe

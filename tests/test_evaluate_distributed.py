@@ -128,14 +128,14 @@ def test_trouble_in_one_ends_both(pair: Pair, tiny_dataset_folder: Path, rank: i
     assert answers[1 - rank] == f"PeerLostError: process {rank} of 2 ended: stumbled over its own feet"
 
 
-def conditional(world: World, folder: Path) -> list[Card]:
-    model = Shades(Labels(("warm",), np.zeros((2, 1), bool)))
-    return cards_of(world, folder, model, metrics=("swd",), count=30, batch_size=4)
-
-
 def cards_of(world: World, folder: Path, model: Any, **chosen: Any) -> list[Card]:
     named = {"split": "train", "weights_name": "ema", "images_seen": 0}
     return evaluate_model(model, open_dataset(folder), **named, **chosen, team=WorldTeam(world))
+
+
+def conditional(world: World, folder: Path) -> list[Card]:
+    model = Shades(Labels(("warm",), np.zeros((2, 1), bool)))
+    return cards_of(world, folder, model, metrics=("swd",), count=30, batch_size=4)
 
 
 def test_every_fake_is_asked_for_its_own_attributes(pair: Pair, tiny_dataset_folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What HoloGAN's discriminators, the paper's and the residual one, make of pictures."""
+"""What HoloGAN's discriminators make of pictures; F and D_l are those of `models/hologan.py`."""
 
 from __future__ import annotations
 
@@ -23,5 +23,6 @@ class Seen:
     """of D_l, layer by layer"""
 
     def rows(self, which: slice) -> Seen:
+        """Of these pictures only."""
         angles = None if self.angles is None else self.angles[which]
         return Seen(self.logits[which], self.z[which], angles, tuple(layer[which] for layer in self.styles))
