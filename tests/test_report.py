@@ -174,6 +174,18 @@ def test_the_newest_of_each_metric_stands_with_its_extractor_and_what_to_read_it
     assert tiles.index("fd_probe_1k") < tiles.index("swd_1k") < tiles.index("ms_ssim_1k")
 
 
+def test_whether_it_turns_is_told_before_whether_it_stays_the_same_person(tmp_path: Path) -> None:
+    """Identity alone says nothing: a model that ignores the pose has all of it."""
+    run = make_run(tmp_path / "run", sheets=0)
+    card = add_card(run, 20_000, 30.0)
+    for metric in ("ms_ssim", "identity_constancy", "pose_control"):
+        made = replace(card, metric=metric, value=0.5, values={})
+        made.write(run / "metrics" / made.file_name)
+    tiles = Page(write_report(run)).text.partition("Losses")[0]
+    assert tiles.index("pose_control_1k") < tiles.index("swd_1k") < tiles.index("ms_ssim_1k")
+    assert "identity_constancy" not in tiles
+
+
 def test_the_closest_pairs_are_shown(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", sheets=0)
     add_card(run, 20_000, 30.0)

@@ -20,7 +20,7 @@ from limner.training.report_pictures import closest_pairs
 _MOST_ROWS = 60
 _MOST_LINES = 5
 """sub-values drawn beside a value; more are only listed"""
-_MOST_TOLD = ("fid", "fd", "swd", "ms_ssim")
+_MOST_TOLD = ("fid", "fd", "pose_control", "swd", "ms_ssim")
 
 
 def metrics_of(record: RunRecord) -> str:
