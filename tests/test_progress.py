@@ -9,6 +9,7 @@ import sys
 import pytest
 from rich.console import Console
 
+from limner.training import progress as progress_module
 from limner.training.progress import Progress, Speed, duration, kimg, short
 
 
@@ -29,15 +30,38 @@ def test_without_a_terminal_a_tick_is_one_line() -> None:
     )
 
 
-def test_a_metric_is_said_once_and_shown_with_every_tick_after() -> None:
+def test_without_a_terminal_a_metric_is_one_line_when_it_is_measured() -> None:
     stream, console = plain()
     with Progress(10_000, console=console) as progress:
         progress.metric("swd_1k", 31.25)
         progress.metric("swd_1k", 30.5)
         progress.tick(1000, 10.0, {})
+        progress.tick(2000, 10.0, {})
     lines = stream.getvalue().splitlines()
     assert lines[:2] == ["swd_1k 31.25 at 0 kimg", "swd_1k 30.5 at 0 kimg"]
-    assert lines[2].endswith("15 min 0 s left | swd_1k 30.5")
+    assert [line.count("swd_1k") for line in lines[2:]] == [0, 0]
+
+
+def test_on_a_terminal_the_newest_metric_stays_in_view() -> None:
+    stream = io.StringIO()
+    with Progress(10_000, console=Console(file=stream, force_terminal=True, width=120)) as progress:
+        progress.metric("swd_1k", 31.25)
+        progress.tick(1000, 10.0, {})
+    assert stream.getvalue().rsplit("1 of 10 kimg", 1)[1].count("swd_1k 31.25") == 1
+
+
+def test_the_bar_moves_between_two_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most twice a second, as redrawing costs time."""
+    stream, clock = io.StringIO(), [100.0]
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: clock[0])
+    with Progress(10_000, console=Console(file=stream, force_terminal=True, width=120)) as progress:
+        progress.tick(1000, 10.0, {})
+        drawn = len(stream.getvalue())
+        progress.advance(1100)
+        assert len(stream.getvalue()) == drawn, "half a second has not passed"
+        clock[0] += 0.6
+        progress.advance(1200)
+        assert len(stream.getvalue()) > drawn
 
 
 def test_a_note_and_a_name_cannot_steer_the_terminal() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
@@ -19,6 +20,8 @@ from rich.text import Text
 
 _SPEED_MEMORY_SECONDS = 60.0
 """ticks older than this weigh less than 1/e in the speed shown"""
+_REFRESH_SECONDS = 0.5
+"""least time between two redraws between ticks: one costs about a millisecond"""
 
 
 class Progress:
@@ -37,6 +40,7 @@ class Progress:
         self.resolution: int | None = None
         self._losses: dict[str, float] = {}
         self._metrics: dict[str, float] = {}
+        self._refreshed = 0.0
         self._console = console if console is not None else Console(stderr=True)
         self._live: Live | None = None
         self._gone = False
@@ -62,17 +66,17 @@ class Progress:
         self.images = self._shown = images
         self.resolution, self._losses = resolution, dict(losses)
         if self._live is None:
-            self._print(" | ".join((self._position(), *self._details(), *self._numbers())))
+            self._print(" | ".join((self._position(), *self._details(), *self._loss_line())))
         self._refresh()
 
     def advance(self, images: int) -> None:
-        """Move the bar between two ticks; silent where there is no terminal."""
-        if self._live is not None:
-            self._shown = images
+        """Move the bar between two ticks, at most twice a second; silent where there is no terminal."""
+        self._shown = images
+        if self._live is not None and time.monotonic() - self._refreshed >= _REFRESH_SECONDS:
             self._refresh()
 
     def metric(self, name: str, value: float) -> None:
-        """Show a metric's newest value from now on."""
+        """Show a metric's newest value: on a terminal from now on, elsewhere once, as a line of its own."""
         self._metrics.pop(name, None)
         self._metrics[name] = value
         if self._live is None:
@@ -118,10 +122,13 @@ class Progress:
             details.append(f"{duration(self.seconds_left)} left")
         return details
 
-    def _numbers(self) -> list[str]:
+    def _loss_line(self) -> list[str]:
         losses = [f"{clean(name)} {short(value)}" for name, value in self._losses.items()]
+        return [", ".join(losses)] if losses else []
+
+    def _numbers(self) -> list[str]:
         metrics = [f"{clean(name)} {short(value)}" for name, value in self._metrics.items()]
-        return [", ".join(part) for part in (losses, metrics) if part]
+        return [*self._loss_line(), *([", ".join(metrics)] if metrics else [])]
 
     def _print(self, line: str) -> None:
         if self._gone:
@@ -134,6 +141,7 @@ class Progress:
 
     def _refresh(self) -> None:
         if self._live is not None and not self._gone:
+            self._refreshed = time.monotonic()
             with self._unless_gone():
                 self._live.update(self._display(), refresh=True)
 
