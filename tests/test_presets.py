@@ -43,8 +43,8 @@ def test_a_preset_that_is_not_there_is_one_line(words: list[str], said: str) -> 
 
 
 def test_a_model_without_presets_says_so() -> None:
-    with pytest.raises(LimnerError, match="dcgan has none"):
-        default_settings(MODELS["dcgan"], ["--preset", "paper"])
+    with pytest.raises(LimnerError, match="lsgan has none"):
+        default_settings(MODELS["lsgan"], ["--preset", "paper"])
 
 
 def test_a_run_keeps_what_a_preset_meant(tiny_dataset: Dataset, tmp_path: Path) -> None:

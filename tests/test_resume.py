@@ -735,7 +735,7 @@ def test_every_setting_of_a_model_shapes_its_weights(name: str) -> None:
 
 def test_the_list_of_unsafe_settings_is_not_empty() -> None:
     names = [field for _, field in _unsafe_fields()]
-    assert {"seed", "batch_size", "kimg", "model.width", "model.gp_weight", "ema_half_life_kimg"} <= set(names)
+    assert {"seed", "batch_size", "model.width", "model.gp_weight", "ema_half_life_kimg"} <= set(names)
     assert len(names) >= 30
 
 
@@ -763,9 +763,10 @@ def test_settings_that_do_not_are_changed_and_logged(root: Path, dataset: Path) 
         "metrics": ("swd",),
         "memory": "500GB",
         "preflight": "off",
+        "threads": 1,
         "kimg": longer.config.kimg,
     }
-    assert {*new} - {"kimg"} == SAFE_FIELDS - {"micro_batches"}, "which no flag sets"
+    assert {*new} == SAFE_FIELDS - {"micro_batches"}, "which no flag sets"
     changed = dataclasses.replace(config, **new)
     assert wait(fork(lambda: run.resume(folder, KNOWN["restless"], changed))) == DONE
     events = read_events(folder / "log.jsonl")
@@ -773,18 +774,6 @@ def test_settings_that_do_not_are_changed_and_logged(root: Path, dataset: Path) 
     for field in {*new} - {"tensorboard", "device" if new["device"] == "cpu" else ""}:
         assert any(note.startswith(f"{field}: ") and "→" in note for note in notes), field
     assert final_digest(folder) == longer.reference, "looking and measuring draw nothing that training draws"
-
-
-@pytest.mark.parametrize("decay", ["none", "linear"])
-def test_more_images_are_refused_where_a_decay_ends_with_them(decay: str) -> None:
-    base = tiny_config("dcgan", Path("x"), decay=decay)
-    before = config_to_json("dcgan", base)
-    after = config_to_json("dcgan", dataclasses.replace(base, kimg=9.0))
-    if decay == "none":
-        assert refuse_changes(before, after) == [f"kimg: {base.kimg} → 9.0"]
-    else:
-        with pytest.raises(CheckpointError, match="kimg"):
-            refuse_changes(before, after)
 
 
 def test_settings_of_tuples_are_the_same_after_json() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -225,10 +226,10 @@ def test_sigterm_to_the_command_and_the_way_on_that_it_names(root: Path, one: Tr
     assert process.returncode == 143
     last = errors.strip().splitlines()[-1]
     assert last.startswith("limner: stopped by signal 15 at ")
-    assert last.endswith(f"saved; go on with: limner resume {out}")
+    assert last.endswith(f"saved; go on with: {shlex.quote(os.path.relpath(LIMNER[0]))} resume {out}")
     assert "Traceback" not in errors
     images = newest_checkpoint(out / "checkpoints", pytest.fail).images_seen  # type: ignore[union-attr]
-    command = [*LIMNER, "resume", str(out), "--kimg", str((images + 8) / 1000)]
+    command = [*LIMNER, "resume", str(out), "--stop-at", str((images + 8) / 1000)]
     again = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert again.returncode == 0, again.stderr
     assert newest_checkpoint(out / "checkpoints", pytest.fail).images_seen == images + 8  # type: ignore[union-attr]

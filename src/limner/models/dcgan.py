@@ -33,6 +33,7 @@ from limner.latents import NO_LABELS, AttributeRows, Gaussian, Labels, LatentSpa
 from limner.layers.batch_norm import BatchNorm
 from limner.layers.convolution import Convolution, TransposedConvolution
 from limner.models.base import Model, Phase
+from limner.models.presets.dcgan import PRESETS
 from limner.optim import Adam
 from limner.types import Attributes, Batch, Images, Latents, Logits, Logs, Scalar
 
@@ -59,6 +60,7 @@ class DCGAN(Model):
     name = "dcgan"
     summary = "DCGAN (Radford et al. 2016): convolutional GAN, batch norm, non-saturating loss"
     Config = DCGANConfig
+    presets = PRESETS
     batch_size = 128
 
     def __init__(self, config: DCGANConfig, resolution: int, labels: Labels = NO_LABELS) -> None:

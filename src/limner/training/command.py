@@ -15,6 +15,7 @@ import tyro
 from limner.errors import LimnerError
 from limner.models import MODELS, Model, find_model
 from limner.models.dcgan import DCGAN, DCGANConfig
+from limner.program import limner_command
 from limner.training import run
 from limner.training.config import TrainConfig, read_config
 from limner.training.report import write_report
@@ -42,12 +43,21 @@ class TrainFlags(Generic[M]):
     config: TrainConfig[M]
     out: Path | None = None
     """folder of the run to make; by default the next free number under runs/"""
+    stop_at: float | None = None
+    """stop for now at so many kimg, saved; the run's goal stays --kimg, and `limner resume` goes on to it"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResumeFlags(Generic[M]):
+    config: TrainConfig[M]
+    stop_at: float | None = None
+    """stop for now at so many kimg, saved; the run's goal stays --kimg"""
 
 
 def train(words: Sequence[str]) -> int:
     """`limner train [MODEL] [flags]`."""
     model_class, flags = chosen(words, "train")
-    folder = run.train(model_class, flags.config, flags.out)
+    folder = run.train(model_class, flags.config, flags.out, flags.stop_at)
     _tell(folder)
     return 0
 
@@ -107,7 +117,7 @@ def resume(words: Sequence[str]) -> int:
     if not words or words[0].startswith("-"):
         if words and words[0] in ("-h", "--help"):
             print(
-                "usage: limner resume RUN [--kimg N] [other flags]\n\n"
+                "usage: limner resume RUN [--kimg MORE] [--stop-at N] [other flags]\n\n"
                 "Go on with a run from its newest good checkpoint, exactly as if it had never stopped.\n"
                 "Flags as for train (`limner resume RUN --help` lists them); what shapes the weights must not change."
             )
@@ -115,10 +125,13 @@ def resume(words: Sequence[str]) -> int:
         raise LimnerError("resume: which run? `limner resume RUN`, where RUN is the folder that `limner train` printed")
     folder = Path(words[0])
     model_class, default = read_config(folder / "config.json")
-    settings = TrainConfig[model_class.Config]
-    description = f"Go on with {folder}; settings that shape the weights must stay what they were."
-    config = _parse(settings, words[1:], f"limner resume {folder}", description, default)
-    _tell(run.resume(folder, model_class, config))
+    settings = ResumeFlags[model_class.Config]
+    description = (
+        f"Go on with {folder}; settings that shape the weights must stay what they were. --kimg may be more than "
+        f"before: a learning rate that decays then goes on as in a run of that length."
+    )
+    flags = _parse(settings, words[1:], f"limner resume {folder}", description, ResumeFlags(config=default))
+    _tell(run.resume(folder, model_class, flags.config, flags.stop_at))
     return 0
 
 
@@ -145,3 +158,4 @@ def _tell(folder: Path) -> None:
     if sheets:
         print(f"sample sheet  {sheets[-1]}")
     print(f"report        {folder / 'report.html'}")
+    print(f"next          {limner_command()} sample {folder} --seeds 0-63 --out sheet.png")

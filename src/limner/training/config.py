@@ -26,6 +26,7 @@ DEFAULT_KIMG = 1000.0
 SAFE_FIELDS = frozenset(
     (
         "data",
+        "kimg",
         "device",
         "tick_kimg",
         "sample_kimg",
@@ -38,12 +39,14 @@ SAFE_FIELDS = frozenset(
         "memory",
         "preflight",
         "micro_batches",
+        "threads",
     )
 )
-"""change nothing about the weights, so a resumed run may change them; `data` still has to be the same data set, and
-the pre-flight alone changes `micro_batches`, by rounding, where a machine has less memory than before"""
+"""change nothing about the weights, so a resumed run may change them; `data` still has to be the same data set,
+the pre-flight alone changes `micro_batches`, where a machine has less memory than before, and another number of
+`threads` changes the weights by rounding only"""
 
-ADDED_LATER: Mapping[str, Any] = {"memory": None, "preflight": "auto", "micro_batches": []}
+ADDED_LATER: Mapping[str, Any] = {"memory": None, "preflight": "auto", "micro_batches": [], "threads": None}
 """settings that the first runs did not have yet, with what they did: those runs go on, and load"""
 
 
@@ -75,13 +78,16 @@ class TrainConfig(Generic[M]):
     fit is refused; by default what is free at the start"""
     preflight: Literal["auto", "on", "off"] = "auto"
     """try every stage on made-up images before the first step; auto: where a model grows and has 10 kimg or more to
-    go, and where --memory is given"""
+    go, and where --memory is given; off: nor time a few updates for an estimate"""
     micro_batches: Annotated[tuple[int, ...], tyro.conf.Suppress] = ()
     """as micro_batch by resolution, as the pre-flight settled it; 0 and none: no other"""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """bf16 trains with bfloat16 activations where the hardware is fast at it, weights and losses staying float32"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps"""
+    threads: int | None = None
+    """threads of a process that trains on a CPU; by default $OMP_NUM_THREADS, or what a short measurement before the
+    first step finds fastest"""
     mirror: bool = True
     """show a random half of the images mirrored"""
     ema_half_life_kimg: float = 10.0
@@ -121,7 +127,7 @@ class TrainConfig(Generic[M]):
         for name in ("ema_half_life_kimg", "ema_rampup", "warmup_kimg", "decay_start_kimg"):
             value = getattr(self, name)
             _require(self, name, value is None or 0 <= value < math.inf, "a number not below 0")
-        for name in ("batch_size", "micro_batch", "resolution"):
+        for name in ("batch_size", "micro_batch", "resolution", "threads"):
             _require(self, name, getattr(self, name) is None or getattr(self, name) >= 1, "a whole number above 0")
         _require(self, "micro_batches", min(self.micro_batches, default=0) >= 0, "numbers not below 0")
         if self.memory is not None:
@@ -164,6 +170,21 @@ class TrainConfig(Generic[M]):
         way = min(1.0, (images_seen - start) / (end - start))
         left = 1 - way if self.decay == "linear" else 0.5 * (1 + math.cos(math.pi * way))
         return factor * (self.final_factor + (1 - self.final_factor) * left)
+
+
+def longer_decay(before: TrainConfig[Any], after: TrainConfig[Any], images_seen: int) -> str | None:
+    """Say how the learning rate goes on where a run with a decay is made longer; None where it does not decay.
+
+    The rate is a function of the images seen and of the run's length, so from here on it is what it would be at this
+    point of a run that had the new length from its beginning: a restart of the decay, higher the longer it goes on.
+    """
+    if before.decay == "none" or before.images == after.images:
+        return None
+    old, new = before.learning_rate_factor(images_seen), after.learning_rate_factor(images_seen)
+    return (
+        f"the learning rate goes on as in a run of {after.images / 1000:g} kimg: from here on {new:.3g} of its "
+        f"full value, before {old:.3g}, and its {after.decay} decay ends at {after.images / 1000:g} kimg"
+    )
 
 
 def config_to_json(name: str, config: TrainConfig[Any]) -> dict[str, Any]:
@@ -212,7 +233,7 @@ def read_config(path: Path) -> tuple[type[Model], TrainConfig[Any]]:
 def refuse_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """Changed safe fields, as `field: old → new`; a field that shapes the weights must not change.
 
-    `kimg` is safe unless a decay ends there.
+    `kimg` may change: where the learning rate decays, it goes on as in a run of the new length (see `longer_decay`).
 
     Raises:
         CheckpointError: naming every such field with its old and new value.
@@ -224,8 +245,7 @@ def refuse_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[
         old, new = _flatten(before).get(name, "absent"), _flatten(after).get(name, "absent")
         if old == new:
             continue
-        safe = name in SAFE_FIELDS or (name == "kimg" and before.get("decay") == "none" == after.get("decay"))
-        (allowed if safe else refused).append(f"{name}: {old} → {new}")
+        (allowed if name in SAFE_FIELDS else refused).append(f"{name}: {old} → {new}")
     if refused:
         raise CheckpointError(
             f"this run was started with other settings ({'; '.join(refused)}); start a new run for those, "

@@ -101,20 +101,26 @@ class Plan:
     @property
     def disk_bytes(self) -> float:
         """Still to be written: checkpoints, one more than are kept; sheets; the log."""
+        return self.disk_with(self.checkpoint_bytes)
+
+    def disk_with(self, checkpoint_bytes: int) -> float:
+        """Bytes still to be written where a checkpoint has `checkpoint_bytes`: checkpoints, sheets and the log."""
         config = self.config
         saves = (config.images - self.start) / (config.checkpoint_kimg * 1000) + 2
-        kept = min(config.keep_checkpoints + 1, int(saves)) * self.checkpoint_bytes
+        kept = min(config.keep_checkpoints + 1, int(saves)) * checkpoint_bytes
         there = sum(path.stat().st_size for path in list_checkpoints(self.out / "checkpoints"))
         ticks = (config.images - self.start) / (config.tick_kimg * 1000)
-        return max(kept - there, self.checkpoint_bytes) + self._sheet_bytes() + ticks * _LOG_BYTES_PER_TICK
+        return max(kept - there, checkpoint_bytes) + self._sheet_bytes() + ticks * _LOG_BYTES_PER_TICK
 
     def _sheet_bytes(self) -> float:
         # Small faces are shown, and a level's pictures are kept, with each pixel repeated, which compresses well.
         shown = max(self.model.resolution, 96) ** 2 * _PNG_BYTES_PER_REPEATED_PIXEL
         every = self.config.sample_kimg * 1000
+        parts = [(stage.images, stage.resolution) for stage in self.stages]
+        parts = parts or [(self.config.images - self.start, self.model.resolution)]  # nothing was tried
         sheets = [
-            stage.images / every * faces_drawn(self.model) * (shown + stage.resolution**2 * _PNG_BYTES_PER_PIXEL)
-            for stage in self.stages
+            images / every * faces_drawn(self.model) * (shown + side**2 * _PNG_BYTES_PER_PIXEL)
+            for images, side in parts
         ]
         return sum(sheets) + _PAGE_BYTES
 

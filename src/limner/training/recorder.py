@@ -7,20 +7,24 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from limner.checkpoint import Checkpoint, checkpoint_name, newest_checkpoint, prune_checkpoints, write_checkpoint
 from limner.data.dataset import Dataset
 from limner.errors import CheckpointError, DivergedError, ResourceError, StoppedError
 from limner.metrics.evaluate import evaluate_model
+from limner.program import limner_command
 from limner.training.alarms import Alarms
 from limner.training.config import TrainConfig
+from limner.training.estimate import Estimate
 from limner.training.log import RunLog, read_log
 from limner.training.memory import is_out_of_memory, peak_bytes
-from limner.training.progress import Progress
+from limner.training.progress import Progress, kimg
 from limner.training.report import write_report
 from limner.training.sheets import NAME, Sheets, faces_at_once
 from limner.training.signals import StopRequested, StopSignals
+from limner.training.threads import ThreadMonitor
 from limner.training.trainer import NotFiniteError, Trainer
 
 ROLLBACKS = 3
@@ -39,10 +43,11 @@ class Recorder:
         log: RunLog | None,
         progress: Progress | None,
         signals: StopSignals,
+        threads: ThreadMonitor | None = None,
     ) -> None:
         self.folder, self.config, self.facts = folder, config, facts
         self.trainer, self.dataset, self.world = trainer, dataset, trainer.world
-        self.log, self.progress, self.signals = log, progress, signals
+        self.log, self.progress, self.signals, self.threads = log, progress, signals, threads
         self.sheets = Sheets(folder, config.seed, trainer, dataset)
         self.alarms = Alarms(vars(config.model))
         self.rollbacks = 0
@@ -59,6 +64,8 @@ class Recorder:
             self._sums[name] = self._sums.get(name, 0) + value
         self._iterations += 1
         now = self.trainer.images_seen
+        if self.progress:
+            self.progress.advance(now)
         if self._due(self.config.tick_kimg):
             self._tick(now)
         pictures, numbers = self._due(self.config.sample_kimg), self._due(self.config.metrics_kimg)
@@ -81,13 +88,17 @@ class Recorder:
         for note in notes:
             self._warn(note)
 
-    def planned(self, lines: Sequence[str], event: Mapping[str, Any] | None, warnings: Sequence[str]) -> None:
-        """Say what the pre-flight found, where there was one, and what is odd about the run's length."""
-        if event is not None:
-            self._write("plan", **event)
+    def tell(self, lines: Sequence[str]) -> None:
+        """Show lines that are not kept in the log."""
         for line in lines:
             self._note(line)
-        for warning in warnings:
+
+    def planned(self, estimate: Estimate) -> None:
+        """Log what the pre-flight and the measurement of the speed found, and warn of what is odd about the run."""
+        for name, event in (("plan", estimate.plan.event()), ("estimate", estimate.event())):
+            if event is not None:
+                self._write(name, **event)
+        for warning in [*estimate.plan.warnings(), *estimate.warnings()]:
             self._warn(warning)
 
     def begin(self, machine: Mapping[str, Any]) -> None:
@@ -110,6 +121,19 @@ class Recorder:
             self._stop(stopped)
         self._write("end", reason="finished")
         self.world.first_only(lambda still_here: self._report())
+
+    def pause(self) -> None:
+        """Stop before the run's goal, as `--stop-at` asks: a checkpoint, pictures and the report."""
+        self.save(scheduled=False)
+        stopped = self._look(True, False)
+        if stopped:
+            self._stop(stopped)
+        self._write("end", reason=f"stopped at {kimg(self.trainer.images_seen)} kimg, as asked")
+        self.world.first_only(lambda still_here: self._report())
+        self._note(
+            f"stopped at {kimg(self.trainer.images_seen)} of {kimg(self.config.images)} kimg, as asked, and saved; "
+            f"go on with: {limner_command()} resume {self.folder}"
+        )
 
     def give_up(self, reason: str) -> None:
         """The run ends here for this process; what was saved last is what it can go on from."""
@@ -157,7 +181,7 @@ class Recorder:
         if different is not None:
             raise CheckpointError(f"tensor {different} is not the same on all processes; nothing was saved")
         tensors, clock = self.trainer.state()
-        facts = {**self.facts, **clock, "trained_seconds": self._trained_seconds}
+        facts = {**self.facts, **clock, "trained_seconds": self._trained_seconds, "threads": torch.get_num_threads()}
         path = self.folder / "checkpoints" / checkpoint_name(self.trainer.images_seen)
 
         def write(still_here: Callable[[], None]) -> None:
@@ -193,8 +217,8 @@ class Recorder:
 
     # --- what is due --------------------------------------------------------------------------------------------
 
-    def _due(self, kimg: float) -> bool:
-        every = max(1, round(kimg * 1000))
+    def _due(self, every_kimg: float) -> bool:
+        every = max(1, round(every_kimg * 1000))
         return self.trainer.images_seen // every > self._before // every
 
     def _tick(self, now: int) -> None:
@@ -212,9 +236,13 @@ class Recorder:
             learning_rate=rates,
             memory_mb=round(peak_bytes(self.world.device) / 1e6, 1),
         )
+        resolution = self.trainer.model.stage(now).resolution
         if self.progress:
-            resolution = self.trainer.model.stage(now).resolution
             self.progress.tick(now, speed, losses, resolution=resolution)
+        if self.threads and (changed := self.threads.tick(speed, resolution)):
+            torch.set_num_threads(self.threads.threads)
+            self._write("threads", threads=self.threads.threads, message=changed)
+            self._note(changed)
         self._sums, self._iterations, self._tick_images = {}, 0, now
         self._tick_time = time.monotonic()
 
@@ -287,7 +315,9 @@ class Recorder:
         self._write("end", reason=f"stopped by signal {number}")
         self.world.first_only(lambda still_here: self._report())
         raise StoppedError(
-            f"stopped by signal {number} at {images} images, saved; go on with: limner resume {self.folder}", number
+            f"stopped by signal {number} at {images} images, saved; "
+            f"go on with: {limner_command()} resume {self.folder}",
+            number,
         )
 
     def _restart_clock(self) -> None:

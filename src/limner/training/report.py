@@ -18,6 +18,7 @@ from typing import Any
 
 from limner.errors import LimnerError
 from limner.explore.pictures import write_whole
+from limner.program import limner_command
 from limner.training import page
 from limner.training.alarms import active
 from limner.training.log import number
@@ -50,7 +51,7 @@ def write_report(run: Path) -> Path:
         page.section("Metrics", metrics_of(record)),
         page.section("Speed", speed_plots(record)),
         page.section("What happened", _events(record)),
-        page.section("Next", _commands(run)),
+        page.section("Next", _commands(run, record)),
         page.section("Settings", _settings(record)),
         _footer(),
     )
@@ -171,15 +172,21 @@ def _moment(value: object) -> str:
         return ""
 
 
-def _commands(run: Path) -> str:
+def _commands(run: Path, record: RunRecord) -> str:
+    finished = (record.last("start", "resume", "end") or {}).get("reason") == "finished"
     relative = os.path.relpath(run)
     place = shlex.quote(str(run.resolve()) if relative.startswith("..") else relative)
     turns = next((run / "samples").glob("turns-*.png"), None)
+    limner = limner_command()
+    going_on = (f"{limner} resume {place}", "go on from the newest checkpoint")
+    if finished:
+        more = 1.5 * record.total_images / 1000
+        going_on = (f"{limner} resume {place} --kimg {more:.3g}", "train it further")
     lines = (
-        (f"limner resume {place}", "go on from the newest checkpoint"),
-        (f"limner sample {place} --seeds 0-63", "draw new faces"),
-        *([(f"limner turn {place} --out turn.gif", "see them turn")] if turns else []),
-        (f"limner evaluate {place}", "measure the newest checkpoint"),
+        going_on,
+        (f"{limner} sample {place} --seeds 0-63", "draw new faces"),
+        *([(f"{limner} turn {place} --out turn.gif", "see them turn")] if turns else []),
+        (f"{limner} evaluate {place}", "measure the newest checkpoint"),
     )
     body = "\n".join(f'<span class="what"># {page.text(what)}</span>\n{page.text(line)}' for line, what in lines)
     return f'<div class="panel"><pre>{body}</pre></div>'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import platform
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -20,12 +21,21 @@ from limner.errors import CheckpointError, LimnerError, ResourceError
 from limner.explore.pictures import write_whole
 from limner.metrics.choosing import check_class
 from limner.models import Model
-from limner.training.config import TrainConfig, config_to_json, refuse_changes
+from limner.program import limner_command
+from limner.training.config import (
+    TrainConfig,
+    config_from_json,
+    config_to_json,
+    longer_decay,
+    read_config,
+    refuse_changes,
+)
 from limner.training.distributed import World, join_world
-from limner.training.forecast import Plan
+from limner.training.estimate import Estimate
 from limner.training.lock import RunLock
 from limner.training.log import RunLog, read_log
 from limner.training.memory import is_out_of_memory, peak_bytes, size
+from limner.training.pace import pace_of, pace_so_far
 from limner.training.planning import preflight
 from limner.training.preflight import micro_batches_by_resolution
 from limner.training.progress import Progress
@@ -33,44 +43,54 @@ from limner.training.randomness import seed_everything
 from limner.training.recorder import Recorder
 from limner.training.settling import chosen_attributes, labels_of, open_data, settle
 from limner.training.signals import StopSignals
+from limner.training.threads import thread_monitor, threads_of_a_run, use_recorded_threads
 from limner.training.trainer import NotFiniteError, Recipe, Trainer
 
 
-def train(model_class: type[Model], config: TrainConfig[Any], out: Path | None = None) -> Path:
+def train(
+    model_class: type[Model], config: TrainConfig[Any], out: Path | None = None, stop_at: float | None = None
+) -> Path:
     """Train a model from its beginning; returns the run's folder.
 
     Args:
         model_class: one of `limner.models.MODELS`.
         config: its settings and the run's.
         out: the folder to make; by default the next free number under `runs/`.
+        stop_at: kimg at which to stop for now, saved; the run's goal stays `config.kimg`. None: at the goal.
     """
     config.check()
     check_class(config.metrics, model_class)
-    with join_world(config.device) as world:
+    with join_world(config.device) as world, threads_of_a_run(config.threads):
         dataset = open_data(config)
         config = settle(model_class, config, dataset, world.device)
+        _last_image(config, stop_at, 0)
+        pace = pace_of(config, world, lambda: _make_trainer(model_class, config, dataset, world))
         plan = preflight(model_class, config, labels_of(config, dataset), world, out or Path("runs"))
         config = plan.settled(config)
         folder = _make_folder(model_class, config, dataset, out, world)
-        _train_in(folder, model_class, config, dataset, world, None, plan)
+        estimate = Estimate(plan=plan, pace=pace, pictures=len(dataset.indices("train")))
+        _train_in(folder, model_class, config, dataset, world, None, estimate, stop_at)
     return folder
 
 
-def resume(folder: Path, model_class: type[Model], config: TrainConfig[Any]) -> Path:
+def resume(folder: Path, model_class: type[Model], config: TrainConfig[Any], stop_at: float | None = None) -> Path:
     """Go on from a run's newest good checkpoint, exactly as if it had never stopped.
 
     Args:
         folder: the run.
         model_class: its model.
-        config: its settings; those that shape the weights must be what they were.
+        config: its settings; those that shape the weights must be what they were. `kimg` may be higher: the run goes on
+            to there, and a learning rate that decays goes on as in a run of that length.
+        stop_at: kimg at which to stop for now, saved; the run's goal stays `config.kimg`. None: at the goal.
 
     Raises:
         CheckpointError: no checkpoint verifies, or settings or data are not what they were.
+        LimnerError: the run has reached its goal, or a lower one is asked for.
     """
     config.check()
-    with join_world(config.device) as world:
+    with join_world(config.device) as world, threads_of_a_run(None):
         dataset = open_data(config)
-        _train_in(folder, model_class, config, dataset, world, folder / "checkpoints")
+        _train_in(folder, model_class, config, dataset, world, folder / "checkpoints", stop_at=stop_at)
     return folder
 
 
@@ -81,8 +101,10 @@ def _train_in(
     dataset: Dataset,
     world: World,
     checkpoints: Path | None,
-    plan: Plan | None = None,
+    estimate: Estimate | None = None,
+    stop_at: float | None = None,
 ) -> None:
+    most_threads = torch.get_num_threads() if estimate is None or estimate.pace is None else max(estimate.pace.speeds)
     with ExitStack() as stack:
         signals = stack.enter_context(StopSignals())
         if world.is_first:
@@ -95,10 +117,13 @@ def _train_in(
         found = newest_checkpoint(checkpoints, rejected.append) if checkpoints else None
         changed = _refuse_another(folder, model_class, config, dataset, found) if checkpoints else []
         start = found.images_seen if found else 0
-        if plan is None:
+        last = _last_image(config, stop_at, start)
+        if estimate is None:
+            fewer = use_recorded_threads(config.threads, found.facts if found else {})
             plan = preflight(model_class, config, labels_of(config, dataset), world, folder, start)
-            changed += plan.smaller_parts(config)
+            changed += [*fewer, *plan.smaller_parts(config)]
             config = plan.settled(config)
+            estimate = Estimate(plan=plan, pace=pace_so_far(folder, found), pictures=len(dataset.indices("train")))
         if world.is_first:
             _write_config(folder, model_class, config)
         trainer = _make_trainer(model_class, config, dataset, world)
@@ -111,20 +136,25 @@ def _train_in(
         facts = _facts(model_class, config, dataset, trainer)
         if found:
             trainer.load_state(found.tensors, found.facts)
-        recorder = Recorder(folder, config, facts, trainer, dataset, log, progress, signals)
+        monitor = thread_monitor(config.threads, world, most_threads)
+        recorder = Recorder(folder, config, facts, trainer, dataset, log, progress, signals, monitor)
+        recorder.tell([*estimate.plan.lines(), *estimate.lines()])
         if found:
             recorder.resumed(found, [*rejected, *changed])
         else:
             recorder.begin({"dataset": dataset.name, **_machine(world, trainer)})
-        recorder.planned(plan.lines(), plan.event(), plan.warnings())
-        _fit(trainer, recorder, config.images)
+        recorder.planned(estimate)
+        _fit(trainer, recorder, last, config.images)
 
 
-def _fit(trainer: Trainer, recorder: Recorder, images: int) -> None:
+def _fit(trainer: Trainer, recorder: Recorder, last: int, goal: int) -> None:
     while True:
         try:
-            trainer.fit(images, recorder.after_iteration)
-            recorder.end()
+            trainer.fit(last, recorder.after_iteration)
+            if trainer.images_seen >= goal:
+                recorder.end()
+            else:
+                recorder.pause()
             return
         except NotFiniteError as error:
             recorder.roll_back(error)
@@ -133,6 +163,27 @@ def _fit(trainer: Trainer, recorder: Recorder, images: int) -> None:
                 raise
             recorder.give_up("out of memory")
             raise ResourceError(_out_of_memory(trainer, recorder.folder)) from error
+
+
+def _last_image(config: TrainConfig[Any], stop_at: float | None, images_seen: int) -> int:
+    """Images seen at which to stop: the run's goal, or where `stop_at` asks for less.
+
+    Raises:
+        LimnerError: `stop_at` is beyond the goal, or has been passed already.
+    """
+    if stop_at is None:
+        return config.images
+    images = round(1000 * stop_at) if math.isfinite(stop_at) else 0
+    if images > config.images:
+        raise LimnerError(
+            f"--stop-at {stop_at:g} is beyond the run's goal of {config.images / 1000:g} kimg; leave it out, or ask "
+            f"for a longer run with --kimg {stop_at:g}"
+        )
+    if images <= images_seen:
+        raise LimnerError(
+            f"--stop-at {stop_at:g}: must be more than the {images_seen / 1000:g} kimg that the run has seen already"
+        )
+    return images
 
 
 def _out_of_memory(trainer: Trainer, folder: Path) -> str:
@@ -214,7 +265,7 @@ def _make_trainer(model_class: type[Model], config: TrainConfig[Any], dataset: D
 
 
 def _facts(model_class: type[Model], config: TrainConfig[Any], dataset: Dataset, trainer: Trainer) -> dict[str, Any]:
-    """What every checkpoint of this run says besides its clock."""
+    """What every checkpoint of this run says besides its clock and its number of threads."""
     return {
         "config": config_to_json(model_class.name, config),
         "resolution": trainer.model.resolution,
@@ -233,9 +284,12 @@ def _refuse_another(
     folder: Path, model_class: type[Model], config: TrainConfig[Any], dataset: Dataset, found: Checkpoint | None
 ) -> list[str]:
     """What changed since the checkpoint and may; anything else is refused."""
+    _refuse_a_lower_goal(folder, config)
     if found is None:
         return []
     changed = refuse_changes(found.facts["config"], config_to_json(model_class.name, config))
+    _, made_with = config_from_json(found.facts["config"], found.path)
+    changed += [line for line in [longer_decay(made_with, config, found.images_seen)] if line]
     before = found.facts["dataset"]["manifest_sha256"]
     if before != dataset.manifest_hash:
         raise CheckpointError(
@@ -243,8 +297,23 @@ def _refuse_another(
             f"was {before[:12]}…); give the right one with --data"
         )
     if found.images_seen >= config.images and _finished(folder, found.images_seen):
-        raise LimnerError(f"{folder}: already at {found.images_seen} images; to go on, ask for more with --kimg")
+        more = 1.5 * config.images / 1000
+        raise LimnerError(
+            f"{folder}: the run reached its goal of {config.images / 1000:g} kimg; to train it further, ask for more: "
+            f"{limner_command()} resume {folder} --kimg {more:.3g}"
+        )
     return changed
+
+
+def _refuse_a_lower_goal(folder: Path, config: TrainConfig[Any]) -> None:
+    if not (folder / "config.json").exists():  # killed before it was written: the run begins again
+        return
+    goal, asked = read_config(folder / "config.json")[1].images / 1000, config.images / 1000
+    if asked < goal:
+        raise LimnerError(
+            f"{folder}: the run's goal is {goal:g} kimg, and --kimg {asked:g} is less; to stop earlier and keep the "
+            f"goal, use --stop-at {asked:g}"
+        )
 
 
 def _finished(folder: Path, images_seen: int) -> bool:

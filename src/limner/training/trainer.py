@@ -75,13 +75,7 @@ class Trainer:
         self.model.set_images_seen(self.images_seen)
         stage = self.model.stage(self.images_seen)
         batch_size = stage.batch_size or self.recipe.batch_size
-        factor = self.recipe.learning_rate_factor(self.images_seen)
-        logs: dict[str, Tensor] = {}
-        for phase in self.phases:
-            for group in self.optimizers[phase.name].param_groups:
-                group["lr"] = phase.optimizer.learning_rate * factor * phase.rate()
-            for step in range(phase.steps):
-                logs |= self.update(phase, self.images_seen + step * batch_size, batch_size, stage.resolution)
+        logs = self.update_all(batch_size, stage.resolution)
         images = batch_size * self.steps
         self.images_seen += images
         self.average.update(self.model, self.images_seen, images)
@@ -89,6 +83,17 @@ class Trainer:
         if self.model.stage(self.images_seen).era != stage.era:  # here, so that what is saved has forgotten already
             for optimizer in self.optimizers.values():
                 optimizer.state.clear()
+        return logs
+
+    def update_all(self, batch_size: int, resolution: int) -> dict[str, Tensor]:
+        """Every update of one iteration, in order, without moving the clock; returns what they log."""
+        factor = self.recipe.learning_rate_factor(self.images_seen)
+        logs: dict[str, Tensor] = {}
+        for phase in self.phases:
+            for group in self.optimizers[phase.name].param_groups:
+                group["lr"] = phase.optimizer.learning_rate * factor * phase.rate()
+            for step in range(phase.steps):
+                logs |= self.update(phase, self.images_seen + step * batch_size, batch_size, resolution)
         return logs
 
     def update(self, phase: Phase, start: int, batch_size: int, resolution: int) -> dict[str, Tensor]:

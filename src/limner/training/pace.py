@@ -1,0 +1,149 @@
+"""How fast a run will train on this machine: a few updates are timed before the first step.
+
+The updates are done by a trainer that is thrown away afterwards, on the run's own data, so the run itself is the same
+with and without the measurement. Where the number of threads is free, each candidate is timed, and the fastest is used.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from limner.checkpoint import Checkpoint
+from limner.models import Model
+from limner.training.config import TrainConfig
+from limner.training.distributed import World
+from limner.training.log import number, read_log
+from limner.training.threads import candidates, chosen_outside, fastest
+from limner.training.trainer import NotFiniteError, Trainer
+
+TRIAL_SECONDS = 0.7
+"""each number of threads is timed for so long, or for one update of every phase if that takes longer"""
+LONGEST_ITERATION_SECONDS = 1.5
+"""batches whose iteration would take longer are timed by smaller ones, which cost a little more for each image"""
+SHORTEST_RUN = 50
+"""iterations; a shorter run is over before measuring it would help anybody"""
+_LARGEST_SIDE = 64
+"""pixels; of a model that grows, the largest level up to here is timed to choose the number of threads"""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """The measured speed of a run."""
+
+    images_per_second: float
+    """of all processes together, without sheets, metrics and checkpoints"""
+    resolution: int
+    """side of the images trained on while it was measured, pixels"""
+    checkpoint_bytes: int
+    threads: int
+    """of each process; the fastest of those tried"""
+    speeds: Mapping[int, float]
+    """images per second by number of threads"""
+
+
+def pace_of(config: TrainConfig[Any], world: World, make_trainer: Callable[[], Trainer]) -> Pace | None:
+    """Measure the pace of a run that begins, and set the number of threads. Collective.
+
+    Args:
+        config: settled.
+        world: the run's processes.
+        make_trainer: makes a trainer to measure with.
+
+    Returns:
+        None where nothing is measured: the run is short, or `preflight` is off.
+    """
+    if config.preflight == "off" or config.images < SHORTEST_RUN * (config.batch_size or 1):
+        return None
+    now = torch.get_num_threads()
+    free = world.device.type == "cpu" and world.size == 1 and config.threads is None and not chosen_outside()
+    trainer = make_trainer()
+    trainer.images_seen = stage_to_time(trainer.model)
+    return measure_pace(trainer, candidates(now) if free else (now,))
+
+
+def pace_so_far(folder: Path, found: Checkpoint | None) -> Pace | None:
+    """Return a run's pace in its newest ticks; None where it has none yet."""
+    ticks = [event for event in read_log(folder / "log.jsonl") if event["event"] == "tick"][-10:]
+    speeds = [speed for tick in ticks if (speed := number(tick.get("images_per_second"))) and speed > 0]
+    if not speeds or found is None:
+        return None
+    side, threads, speed = number(ticks[-1].get("resolution")), torch.get_num_threads(), statistics.median(speeds)
+    return Pace(speed, int(side or 0), found.path.stat().st_size, threads, {threads: speed})
+
+
+def measure_pace(trainer: Trainer, threads: Sequence[int]) -> Pace | None:
+    """Time a few updates at the trainer's present stage. Collective; leaves the trainer's weights changed.
+
+    Args:
+        trainer: one that will not be used for anything else.
+        threads: numbers of threads to try; the last one is the usual one. All processes must give the same.
+
+    Returns:
+        The pace, or None where an update was not finite: the run itself will say so.
+    """
+    try:
+        return _measure(trainer, threads)
+    except NotFiniteError:
+        return None
+
+
+def stage_to_time(model: Model) -> int:
+    """Return the images seen at the stage to time: the last one, or of a growing model the last up to 64² alone."""
+    alone = [images for images in model.milestones() if not model.stage(images).fading]
+    small = [images for images in alone if model.stage(images).resolution <= _LARGEST_SIDE]
+    return max(small or alone[:1] or [0])
+
+
+def _measure(trainer: Trainer, threads: Sequence[int]) -> Pace:
+    stage = trainer.model.stage(trainer.images_seen)
+    trainer.model.set_images_seen(trainer.images_seen)
+    whole = stage.batch_size or trainer.recipe.batch_size
+    torch.set_num_threads(threads[-1])
+    rows = _rows_to_time(trainer, whole, stage.resolution)
+    speeds = {number: _speed(trainer, rows, stage.resolution, number) for number in threads}
+    chosen = int(trainer.world.share_text(str(fastest(speeds, threads[-1]))))
+    torch.set_num_threads(chosen)
+    tensors, _ = trainer.state()
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    return Pace(speeds[chosen], stage.resolution, size, chosen, speeds)
+
+
+def _rows_to_time(trainer: Trainer, whole: int, resolution: int) -> int:
+    """Return the size of the batches to time: the run's own, or the largest that is quick enough."""
+    together = max(trainer.model.rows_together, 1) * trainer.world.size
+    rows = min(whole, together * -(-8 // together))
+    _iteration(trainer, rows, resolution)  # the first one allocates and compiles: it tells nothing
+    seconds = _iteration(trainer, rows, resolution)
+    quick = int(rows * LONGEST_ITERATION_SECONDS / max(seconds, 1e-6))
+    while 2 * rows <= min(quick, whole):
+        rows *= 2
+    rows = whole if whole <= quick else rows
+    return int(trainer.world.share_text(str(rows)))
+
+
+def _speed(trainer: Trainer, rows: int, resolution: int, threads: int) -> float:
+    """Return images per second with batches of `rows`, at that number of threads."""
+    torch.set_num_threads(threads)
+    _iteration(trainer, min(rows, 8 * max(trainer.model.rows_together, 1)), resolution)  # starts the threads
+    seconds, iterations = 0.0, 0
+    while trainer.world.any(int(seconds < TRIAL_SECONDS)):
+        seconds += _iteration(trainer, rows, resolution)
+        iterations += 1
+    return iterations * rows * trainer.steps / max(seconds, 1e-9)
+
+
+def _iteration(trainer: Trainer, rows: int, resolution: int) -> float:
+    """Do every update of an iteration on batches of `rows`; returns its seconds."""
+    began = time.perf_counter()
+    trainer.update_all(rows, resolution)
+    trainer.average.update(trainer.model, trainer.images_seen, rows * trainer.steps)
+    if trainer.world.device.type == "cuda":
+        torch.cuda.synchronize(trainer.world.device)
+    return time.perf_counter() - began
