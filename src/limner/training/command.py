@@ -21,6 +21,7 @@ from limner.training.config import TrainConfig, read_config
 from limner.training.report import write_report
 
 M = TypeVar("M")
+F = TypeVar("F", bound="PlanFlags[Any]")
 
 QUICK_START: tuple[type[Model], TrainConfig[Any]] = (
     DCGAN,
@@ -39,10 +40,14 @@ QUICK_START: tuple[type[Model], TrainConfig[Any]] = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainFlags(Generic[M]):
+class PlanFlags(Generic[M]):
     config: TrainConfig[M]
     out: Path | None = None
     """folder of the run to make; by default the next free number under runs/"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainFlags(PlanFlags[M]):
     stop_at: float | None = None
     """stop for now at so many kimg, saved; the run's goal stays --kimg, and `limner resume` goes on to it"""
 
@@ -56,14 +61,14 @@ class ResumeFlags(Generic[M]):
 
 def train(words: Sequence[str]) -> int:
     """`limner train [MODEL] [flags]`."""
-    model_class, flags = chosen(words, "train")
+    model_class, flags = chosen(words, "train", TrainFlags)
     folder = run.train(model_class, flags.config, flags.out, flags.stop_at)
     _tell(folder)
     return 0
 
 
-def chosen(words: Sequence[str], verb: str) -> tuple[type[Model], TrainFlags[Any]]:
-    """The model and the settings that `limner VERB [MODEL] [flags]` asks for."""
+def chosen(words: Sequence[str], verb: str, flags: type[F]) -> tuple[type[Model], F]:
+    """Return the model and the flags, of the given class, that `limner VERB [MODEL] [flags]` asks for."""
     what = {"train": "Train a model", "plan": "What training a model would take: memory, time, disk"}[verb]
     if words and not words[0].startswith("-"):
         model_class = find_model(words[0])
@@ -77,8 +82,8 @@ def chosen(words: Sequence[str], verb: str) -> tuple[type[Model], TrainFlags[Any
             f"{what}: `limner {verb} MODEL`, one of {names}. Without MODEL this is the quick start: "
             f"{model_class.name} on the built-in heads, for about five minutes on two cores."
         )
-    flags = TrainFlags[model_class.Config]
-    return model_class, _parse(flags, words, prog, description, TrainFlags(config=default))
+    kind: Any = flags
+    return model_class, _parse(kind[model_class.Config], words, prog, description, kind(config=default))
 
 
 def default_settings(model_class: type[Model], words: Sequence[str]) -> tuple[TrainConfig[Any], list[str]]:

@@ -24,7 +24,7 @@ from limner.training.settling import labels_of, settle
 
 def plan(words: Sequence[str]) -> int:
     """`limner plan [MODEL] [flags of train]`."""
-    model_class, flags = command.chosen(words, "plan")
+    model_class, flags = command.chosen(words, "plan", command.PlanFlags)
     config = flags.config
     config.check()
     with join_world(config.device) as world:
