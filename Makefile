@@ -12,6 +12,7 @@ BIN = $(VENV)/bin
 
 faces: $(VENV)/installed
 	$(BIN)/limner train $(FACES)
+	@echo 'limner is installed in $(VENV): `source $(VENV)/bin/activate`, once in each terminal, makes `limner` a command'
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n 2 $(TESTS)
@@ -29,11 +30,13 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt -e .
+	@echo "installing limner and PyTorch into $(VENV): a download of 0.2 to 3 GB the first time"
+	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e .
 	touch $@
 
 $(VENV)/installed-dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	@echo "installing limner, PyTorch and what its tests need into $(VENV): a download of 0.2 to 3 GB the first time"
+	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
 	touch $@ $(VENV)/installed
 
 clean:
