@@ -3,9 +3,9 @@
     python .ci/newcomer.py [FOLDER]        # FOLDER: where to clone to, by default a temporary one, which is removed
 
 The commands are read from README.md: the lines of its ```bash blocks in order, the `limner …` commands of its tables,
-and its ```python blocks. Each is typed into one shell, as it stands; budgets are made tiny by flags that are added after a
-command's own (the last value of a flag counts) and by environment variables. The photos, CelebA and CelebA-HQ that a user
-would have are stood in for by the built-in heads. The first command that fails ends the script with exit code 1.
+and its ```python blocks. One shell runs them as they stand, but for the budgets, which are made tiny by flags added after
+a command's own (the last value of a flag counts) and by environment variables. Built-in heads stand in for the photos,
+CelebA and CelebA-HQ that a user would have. The first command that fails ends the script with exit code 1.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ FLAGS = {
 """added to a command, by its first words; the longest that fits is taken"""
 STAND_INS = """
 limner data celeba-tree celeba --count 220
-mkdir -p photos/more && cp celeba/img_align_celeba/0000[0-4]*.jpg photos/ && cp celeba/img_align_celeba/0001*.jpg photos/more/
+mkdir -p photos/more
+cp celeba/img_align_celeba/0000[0-4]*.jpg photos/
+cp celeba/img_align_celeba/0001*.jpg photos/more/
 limner data heads celebahq --count 120 --resolution 16
 """
 """what a user has already; made once limner is a command"""
@@ -104,10 +106,7 @@ def quoted(text: str) -> str:
 
 
 def main() -> int:
-    if len(sys.argv) > 1:
-        place = Path(sys.argv[1]).absolute()
-    else:
-        place = Path(tempfile.mkdtemp()) / "limner"
+    place = Path(sys.argv[1]).absolute() if len(sys.argv) > 1 else Path(tempfile.mkdtemp()) / "limner"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(place)], check=True)
     readme = (place / "README.md").read_text(encoding="utf-8")
     for number, block in enumerate(python_blocks(readme)):

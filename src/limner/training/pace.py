@@ -16,7 +16,6 @@ from typing import Any
 import torch
 
 from limner.checkpoint import Checkpoint
-from limner.models import Model
 from limner.training.config import TrainConfig
 from limner.training.distributed import World
 from limner.training.log import number, read_log
@@ -29,8 +28,8 @@ LONGEST_ITERATION_SECONDS = 1.5
 """batches whose iteration would take longer are timed by smaller ones, which cost a little more for each image"""
 SHORTEST_RUN = 50
 """iterations; a shorter run is over before measuring it would help anybody"""
-_LARGEST_SIDE = 64
-"""pixels; of a model that grows, the largest level up to here is timed to choose the number of threads"""
+LARGEST_SIDE = 64
+"""pixels; of a model that grows, the largest side up to here that is quick enough is timed"""
 
 
 @dataclass(frozen=True)
@@ -63,9 +62,7 @@ def pace_of(config: TrainConfig[Any], world: World, make_trainer: Callable[[], T
         return None
     now = torch.get_num_threads()
     free = world.device.type == "cpu" and world.size == 1 and config.threads is None and not chosen_outside()
-    trainer = make_trainer()
-    trainer.images_seen = stage_to_time(trainer.model)
-    return measure_pace(trainer, candidates(now) if free else (now,))
+    return measure_pace(make_trainer(), candidates(now) if free else (now,))
 
 
 def pace_so_far(folder: Path, found: Checkpoint | None) -> Pace | None:
@@ -79,7 +76,7 @@ def pace_so_far(folder: Path, found: Checkpoint | None) -> Pace | None:
 
 
 def measure_pace(trainer: Trainer, threads: Sequence[int]) -> Pace | None:
-    """Time a few updates at the trainer's present stage. Collective; leaves the trainer's weights changed.
+    """Time a few updates. Collective; leaves the trainer's weights and stage changed.
 
     Args:
         trainer: one that will not be used for anything else.
@@ -94,44 +91,61 @@ def measure_pace(trainer: Trainer, threads: Sequence[int]) -> Pace | None:
         return None
 
 
-def stage_to_time(model: Model) -> int:
-    """Return the images seen at the stage to time: the last one, or of a growing model the last up to 64² alone."""
-    alone = [images for images in model.milestones() if not model.stage(images).fading]
-    small = [images for images in alone if model.stage(images).resolution <= _LARGEST_SIDE]
-    return max(small or alone[:1] or [0])
-
-
 def _measure(trainer: Trainer, threads: Sequence[int]) -> Pace:
-    stage = trainer.model.stage(trainer.images_seen)
-    trainer.model.set_images_seen(trainer.images_seen)
-    whole = stage.batch_size or trainer.recipe.batch_size
     torch.set_num_threads(threads[-1])
-    rows = _rows_to_time(trainer, whole, stage.resolution)
-    speeds = {number: _speed(trainer, rows, stage.resolution, number) for number in threads}
+    resolution = _go_to_the_stage_to_time(trainer)
+    rows = _rows_to_time(trainer, resolution)
+    speeds = {number: _speed(trainer, rows, resolution, number) for number in threads}
     chosen = int(trainer.world.share_text(str(fastest(speeds, threads[-1]))))
     torch.set_num_threads(chosen)
     tensors, _ = trainer.state()
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    return Pace(speeds[chosen], stage.resolution, size, chosen, speeds)
+    return Pace(speeds[chosen], resolution, size, chosen, speeds)
 
 
-def _rows_to_time(trainer: Trainer, whole: int, resolution: int) -> int:
+def _go_to_the_stage_to_time(trainer: Trainer) -> int:
+    """Put the trainer at the stage to time; returns the side of its images.
+
+    A model that grows is quick at first and takes four times as long at each further side, so its sides are tried one
+    after another until an iteration of the fewest images is no longer quick.
+    """
+    alone = [images for images in trainer.model.milestones() if not trainer.model.stage(images).fading]
+    resolution = 0
+    for images in alone:
+        side = trainer.model.stage(images).resolution
+        if resolution and side > LARGEST_SIDE:
+            break
+        trainer.images_seen, resolution = images, side
+        trainer.model.set_images_seen(images)
+        seconds = _iteration(trainer, _fewest_rows(trainer), side)  # a first one allocates: it takes longer
+        if float(trainer.world.share_text(str(seconds))) > LONGEST_ITERATION_SECONDS / 4:
+            break
+    return resolution
+
+
+def _fewest_rows(trainer: Trainer) -> int:
+    """Return the size of the smallest batch that can be trained on: two images, or as many as a loss compares."""
+    return max(trainer.model.rows_together, 2) * trainer.world.size
+
+
+def _rows_to_time(trainer: Trainer, resolution: int) -> int:
     """Return the size of the batches to time: the run's own, or the largest that is quick enough."""
-    together = max(trainer.model.rows_together, 1) * trainer.world.size
-    rows = min(whole, together * -(-8 // together))
-    _iteration(trainer, rows, resolution)  # the first one allocates and compiles: it tells nothing
-    seconds = _iteration(trainer, rows, resolution)
-    quick = int(rows * LONGEST_ITERATION_SECONDS / max(seconds, 1e-6))
-    while 2 * rows <= min(quick, whole):
-        rows *= 2
-    rows = whole if whole <= quick else rows
-    return int(trainer.world.share_text(str(rows)))
+    whole = trainer.model.stage(trainer.images_seen).batch_size or trainer.recipe.batch_size
+    fewest = rows = min(whole, _fewest_rows(trainer))
+    for _ in range(3):  # a small batch costs more for each image, so each time more turn out to be quick enough
+        seconds = _iteration(trainer, rows, resolution)
+        quick = int(trainer.world.share_text(str(int(rows * LONGEST_ITERATION_SECONDS / max(seconds, 1e-6)))))
+        larger = whole if whole <= quick else quick // fewest * fewest
+        if larger <= rows:
+            break
+        rows = larger
+    return rows
 
 
 def _speed(trainer: Trainer, rows: int, resolution: int, threads: int) -> float:
     """Return images per second with batches of `rows`, at that number of threads."""
     torch.set_num_threads(threads)
-    _iteration(trainer, min(rows, 8 * max(trainer.model.rows_together, 1)), resolution)  # starts the threads
+    _iteration(trainer, _fewest_rows(trainer), resolution)  # starts the threads
     seconds, iterations = 0.0, 0
     while trainer.world.any(int(seconds < TRIAL_SECONDS)):
         seconds += _iteration(trainer, rows, resolution)
