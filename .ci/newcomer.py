@@ -3,9 +3,9 @@
     python .ci/newcomer.py [FOLDER]        # FOLDER: where to clone to, by default a temporary one, which is removed
 
 The commands are read from README.md: the lines of its ```bash blocks in order, the `limner …` commands of its tables,
-and its ```python blocks. One shell runs them as they stand, but for the budgets, which are made tiny by flags added after
-a command's own (the last value of a flag counts) and by environment variables. Built-in heads stand in for the photos,
-CelebA and CelebA-HQ that a user would have. The first command that fails ends the script with exit code 1.
+and its ```python blocks. One shell runs them as they stand, but for their budgets, made tiny by flags that are added
+after a command's own (the last value of a flag counts) and by environment variables. Built-in heads stand in for
+the photos, CelebA and CelebA-HQ that a user has. The first command that fails ends the script with exit code 1.
 """
 
 from __future__ import annotations
@@ -19,12 +19,10 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TINY_RUN = "--kimg 0.2 --metrics-count 64 --tick-kimg 0.1"
+TINY_RUN = "--heads 200 --kimg 0.2 --metrics-count 64 --tick-kimg 0.1"
 FLAGS = {
-    "train": f"--heads 200 {TINY_RUN}",
-    "train dcgan": TINY_RUN,
+    "train": TINY_RUN,
     "train progan": f"{TINY_RUN} --resolution 16",
-    "train hologan": TINY_RUN,
     "plan": "--kimg 0.2 --resolution 16",
     "resume": "--stop-at {stop_at} --metrics-count 64",
     "evaluate": "--count 64",
