@@ -168,4 +168,4 @@ def test_large_batches_are_timed_by_smaller_ones(dataset: Path, monkeypatch: pyt
     found = measure_pace(trainer, (1,))
     assert found is not None
     assert found.images_per_second == pytest.approx(5.0)
-    assert max(timed) == 6, "of the two, four, … that take no more than a second and a half"
+    assert max(timed) == 4, "of the two, four, … that take no more than a second"

@@ -127,7 +127,7 @@ def test_who_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def measured(speeds: dict[int, float], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the numbers of threads come to these speeds."""
-    monkeypatch.setattr(pace, "_speed", lambda trainer, rows, resolution, number: speeds[number])
+    monkeypatch.setattr(pace, "_speed", lambda trainer, rows, resolution, number, too_slow: speeds[number])
 
 
 def trained(dataset: Path, folder: Path, iterations: int = 50, **settings: Any) -> Path:
@@ -153,6 +153,23 @@ def test_the_fastest_is_used_logged_and_kept(
     assert event["speeds"] == {str(number): speed for number, speed in speeds.items()}
     assert threads_of(folder) == chosen
     assert read_config(folder / "config.json")[1].threads is None, "nobody asked for a number"
+
+
+def test_a_number_that_is_far_too_many_is_not_timed_for_long(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside a busy process, an iteration with all threads can take many times as long as with one."""
+    done: list[tuple[int, int]] = []
+
+    def iteration(trainer: Any, rows: int, resolution: int) -> float:
+        done.append((torch.get_num_threads(), rows))
+        return rows * (0.01 if torch.get_num_threads() == 1 else 1.0)
+
+    monkeypatch.setattr(pace, "_iteration", iteration)
+    folder = trained(dataset, tmp_path / "run")
+    assert [rows for number, rows in done if number == 2] == [2], "once, with the fewest images"
+    event = next(event for event in read_log(folder / "log.jsonl") if event["event"] == "estimate")
+    assert event["speeds"] == {"1": pytest.approx(100.0), "2": pytest.approx(1.0)}
 
 
 def test_a_number_asked_for_is_not_measured_against_others(

@@ -24,8 +24,10 @@ from limner.training.trainer import NotFiniteError, Trainer
 
 TRIAL_SECONDS = 0.7
 """each number of threads is timed for so long, or for one update of every phase if that takes longer"""
-LONGEST_ITERATION_SECONDS = 1.5
+LONGEST_ITERATION_SECONDS = 1.0
 """batches whose iteration would take longer are timed by smaller ones, which cost a little more for each image"""
+TOO_SLOW = 4.0
+"""times as long as with the first number of threads may the smallest batch take, or that number is not timed further"""
 SHORTEST_RUN = 50
 """iterations; a shorter run is over before measuring it would help anybody"""
 LARGEST_SIDE = 64
@@ -80,7 +82,7 @@ def measure_pace(trainer: Trainer, threads: Sequence[int]) -> Pace | None:
 
     Args:
         trainer: one that will not be used for anything else.
-        threads: numbers of threads to try; the last one is the usual one. All processes must give the same.
+        threads: numbers of threads to try, ascending; the last one is the usual one. All processes must give the same.
 
     Returns:
         The pace, or None where an update was not finite: the run itself will say so.
@@ -92,10 +94,11 @@ def measure_pace(trainer: Trainer, threads: Sequence[int]) -> Pace | None:
 
 
 def _measure(trainer: Trainer, threads: Sequence[int]) -> Pace:
-    torch.set_num_threads(threads[-1])
+    torch.set_num_threads(threads[0])
     resolution = _go_to_the_stage_to_time(trainer)
+    least = _iteration(trainer, _fewest_rows(trainer), resolution)
     rows = _rows_to_time(trainer, resolution)
-    speeds = {number: _speed(trainer, rows, resolution, number) for number in threads}
+    speeds = {number: _speed(trainer, rows, resolution, number, TOO_SLOW * least) for number in threads}
     chosen = int(trainer.world.share_text(str(fastest(speeds, threads[-1]))))
     torch.set_num_threads(chosen)
     tensors, _ = trainer.state()
@@ -142,10 +145,17 @@ def _rows_to_time(trainer: Trainer, resolution: int) -> int:
     return rows
 
 
-def _speed(trainer: Trainer, rows: int, resolution: int, threads: int) -> float:
-    """Return images per second with batches of `rows`, at that number of threads."""
+def _speed(trainer: Trainer, rows: int, resolution: int, threads: int, too_slow: float) -> float:
+    """Return images per second with batches of `rows`, at that number of threads.
+
+    Where the smallest batch takes longer than `too_slow` seconds, that alone is timed: on a busy machine too many
+    threads can take minutes.
+    """
     torch.set_num_threads(threads)
-    _iteration(trainer, _fewest_rows(trainer), resolution)  # starts the threads
+    fewest = _fewest_rows(trainer)
+    seconds = _iteration(trainer, fewest, resolution)  # starts the threads, too
+    if trainer.world.any(int(seconds > too_slow)):
+        return fewest * trainer.steps / seconds
     seconds, iterations = 0.0, 0
     while trainer.world.any(int(seconds < TRIAL_SECONDS)):
         seconds += _iteration(trainer, rows, resolution)
