@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageCms
 
-FORMATS = {"JPEG": "jpg", "PNG": "png", "GIF": "gif", "WEBP": "webp", "BMP": "bmp", "TIFF": "tif"}
+FORMATS = {"JPEG": "jpg", "PNG": "png", "GIF": "gif", "WEBP": "webp", "BMP": "bmp", "TIFF": "tif", "PPM": "ppm"}
 CUT = frozenset({"truncated", "damaged"})
 MAYBE = frozenset({"", "truncated", "damaged", "unsupported-pixels", "unsupported-format", "not-an-image", "bomb"})
 
@@ -104,11 +104,17 @@ def not_pictures(rng: np.random.Generator) -> Iterator[Case]:
     for kind, data in {
         "svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>", "svg-xml": b"<?xml version='1.0'?>\n<svg/>",
         "eps": b"%!PS-Adobe-3.0 EPSF-3.0\n", "eps-binary": b"\xc5\xd0\xd3\xc6" + bytes(26), "pdf": b"%PDF-1.7\n",
-        "psd": b"8BPS\0\1" + bytes(20), "heic": b"\0\0\0\x18ftypheic" + bytes(12), "avif": b"\0\0\0\x1cftypavif",
+        "psd": b"8BPS\0\1" + bytes(20), "avif": b"\0\0\0\x1cftypavif",
+        "avif-mif1": b"\0\0\0\x18ftypmif1\0\0\0\0mif1avif",
         "jp2": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(9), "jxl": b"\xff\x0a" + bytes(9), "ico": b"\0\0\1\0\1\0" + bytes(9),
-        "ppm": b"P6\n2 2\n255\n" + bytes(12), "fits": b"SIMPLE  =                    T",
+        "pfm": b"PF\n2 2\n-1.0\n" + bytes(48), "pam": b"P7\nWIDTH 2\nHEIGHT 2\n",
+        "fits": b"SIMPLE  =                    T",
     }.items():  # fmt: skip
         yield refuse(kind, data, "unsupported-format")
+    for brand in (b"isom", b"mp42", b"qt  "):
+        yield refuse(f"video-{brand.decode().strip()}", b"\0\0\0\x18ftyp" + brand + bytes(12), "video", "heic")
+    empty_heic = b"\0\0\0\x18ftypheic" + bytes(12)  # refused by name where the extra is not installed
+    yield Case("heic", "heic.heic", empty_heic, frozenset({"needs-extra", "damaged"}))
 
 
 def broken(rng: np.random.Generator) -> Iterator[Case]:
@@ -177,6 +183,8 @@ def bombs(rng: np.random.Generator) -> Iterator[Case]:
     scans[at + 5 : at + 9] = struct.pack(">HH", 8000, 8000)
     last = scans.rindex(b"\xff\xda")
     yield Case("bomb-jpeg-scans", "s.jpg", bytes(scans[:-2] + scans[last:-2] * 500 + scans[-2:]), refused)
+    yield Case("bomb-pgm", "b.pgm", b"P5\n65000 65000\n255\n" + bytes(99), refused)
+    yield Case("bomb-pgm-text", "t.pgm", b"P2\n3000 3000\n255\n" + b"1 " * 99, refused)
     text = zlib.compress(bytes(80 << 20), 9)
     comment = chunk(b"zTXt", b"Comment\0\0" + text)
     yield Case("bomb-png-text", "t.png", png(photo(rng), 2, before=comment), frozenset({"", "damaged", "bomb"}))
@@ -326,6 +334,33 @@ def lab_patches() -> tuple[np.ndarray, np.ndarray]:
     return encoded.astype(np.uint8), np.rint(srgb * 255).astype(np.uint8)
 
 
+def portable(rng: np.random.Generator) -> Iterator[Case]:
+    """PBM, PGM and PPM by hand: binary and text, of 1, 2, 100, 255, 4095 and 65535 grey steps, with comments."""
+    rgb = photo(rng)
+    grey, size = rgb[:, :, 0], b"48 40\n"
+    for white in (1, 100, 255, 4095, 65535):
+        dtype = np.uint8 if white < 256 else ">u2"
+        note = frozenset({"16-bit"} if white > 255 else set())
+        fine = rng.integers(0, white + 1, (40, 48, 3)).astype(dtype)
+        pixels = np.floor(fine * 255.0 / white + 0.5).astype(np.uint8)
+        head = b"# made by hand\n" + size + b"%d\n" % white
+        yield Case(f"ppm-{white}", f"c{white}.ppm", b"P6\n" + head + fine.tobytes(), pixels=pixels, notes=note)
+        data, one = b"P5 " + head + fine[:, :, 1].tobytes(), grey_of(pixels[:, :, 1])
+        yield Case(f"pgm-{white}", f"g{white}.pgm", data, pixels=one, notes=note | {"grey"})
+        words = b" ".join(b"%d" % value for value in fine[:, :, 1].ravel())
+        data = b"P2\n" + head + words + b"\n"
+        yield Case(f"pgm-text-{white}", f"t{white}.pgm", data, pixels=one, tolerance=1, notes=note | {"grey"})
+        short = b"P6\n" + head + fine.tobytes()[:-1]
+        yield Case(f"ppm-short-{white}", f"s{white}.ppm", short, frozenset({"truncated"}))
+    words = b" ".join(b"%d" % value for value in rgb.ravel())
+    yield Case("ppm-text", "c.ppm", b"P3\n" + size + b"255\n" + words, pixels=rgb)
+    bits = grey > 128
+    data = b"P4\n" + size + np.packbits(~bits, axis=1).tobytes()  # a set bit is black
+    yield Case("pbm", "b.pbm", data, pixels=grey_of(bits * 255), notes=frozenset({"grey"}))
+    named = encode(rgb, "PNG")
+    yield Case("png-named-pnm", "p.pnm", named, pixels=rgb, notes=frozenset({"wrong-extension"}))
+
+
 def turned(rng: np.random.Generator) -> Iterator[Case]:
     """EXIF orientations 1 to 8 in four formats; written so that the upright picture is always the same."""
     rgb = photo(rng)
@@ -362,7 +397,7 @@ def cases(seed: int = 0) -> Iterator[Case]:
     """All of them, the same for the same seed."""
     rng = np.random.default_rng(seed)
     makers = (
-        not_pictures, broken, bombs, refused_pixels, exotic_eight_bits, exotic_deep, turned, animated,
+        not_pictures, broken, bombs, refused_pixels, exotic_eight_bits, exotic_deep, portable, turned, animated,
     )  # fmt: skip
     for make in makers:
         yield from make(rng)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import sys
 import time
 
 import numpy as np
 import pytest
 
 from hostile import Case, cases, encode, photo
-from limner.data import faults
+from limner.data import faults, pictures
 from limner.data.faults import FAULTS, NOTES, PictureError
 from limner.data.pictures import decode
 
@@ -96,7 +99,54 @@ def test_a_name_cannot_write_to_the_terminal() -> None:
 
 def test_every_fault_of_a_file_is_met_by_a_case() -> None:
     of_files = set(list(FAULTS)[: list(FAULTS).index("bomb") + 1])
-    assert of_files <= {outcome(c) for c in REFUSED}
+    assert of_files - {"needs-extra"} <= {outcome(c) for c in REFUSED}
+
+
+def heic(image: np.ndarray, **options: object) -> bytes:
+    """A HEIC file, or skip the test where the extra `heic` is not installed."""
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    return encode(image, "HEIF", **options)
+
+
+def test_heic_without_the_extra_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    pictures._reads_heic.cache_clear()
+    try:
+        with pytest.raises(PictureError, match=r"a\.heic: needs-extra: HEIC; .*pip install 'limner\[heic\]'"):
+            decode(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), "a.heic")
+    finally:
+        pictures._reads_heic.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["a.HEIC", "a.heif", "a.jpg"])
+def test_heic_decodes_to_its_pixels(name: str) -> None:
+    image = photo(np.random.default_rng(0), 64, 48)
+    pixels, notes = decode(heic(image, quality=95), name)
+    assert np.abs(pixels.astype(int) - image).max() <= 12
+    assert notes == (("wrong-extension",) if name == "a.jpg" else ())
+
+
+def test_heic_of_16_bits_is_scaled() -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    image = photo(np.random.default_rng(1), 64, 48)
+    buffer = io.BytesIO()
+    made = pillow_heif.from_bytes("RGB;16", (64, 48), (image.astype(np.uint16) * 257).tobytes())
+    made.save(buffer, quality=95)
+    assert np.abs(decode(buffer.getvalue(), "a.heic").pixels.astype(int) - image).max() <= 12
+
+
+def test_a_damaged_heic_is_a_named_fault() -> None:
+    rng = np.random.default_rng(2)
+    data = heic(photo(rng, 64, 48), quality=90)
+    for end in range(40, len(data), 97):
+        with pytest.raises(PictureError) as caught:
+            decode(data[:end], "a.heic")
+        assert caught.value.fault == "truncated"
+    for _ in range(60):
+        flipped = bytearray(data)
+        flipped[int(rng.integers(12, len(data)))] ^= 1 << int(rng.integers(8))
+        with contextlib.suppress(PictureError):  # a flipped bit may also decode, as in a JPEG
+            decode(bytes(flipped), "a.heic")
 
 
 def test_a_fault_survives_the_way_between_processes() -> None:

@@ -184,6 +184,23 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
         prepare(tmp_path / "out", tmp_path / "again", workers=1)
 
 
+def test_pgm_faces_are_read(tmp_path: Path) -> None:
+    """The ORL faces: 40 folders of ten 92×112 PGMs, named alike."""
+    source, faces = tmp_path / "orl", {}
+    for person in (1, 2):
+        for k in (1, 2):
+            path = source / f"s{person}" / f"{k}.pgm"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            faces[path] = picture(10 * person + k, 92, 112)[:, :, 0]
+            path.write_bytes(b"P5\n92 112\n255\n" + faces[path].tobytes())
+    data = prepare(source, tmp_path / "out", resolution=64, workers=1, test_fraction=0.0)
+    assert [name for name, _ in data.sources() or []] == ["s1/1.pgm", "s1/2.pgm", "s2/1.pgm", "s2/2.pgm"]
+    assert data.source["notes"] == {"grey": 4}
+    for row, grey in enumerate(faces.values()):
+        expected, _ = fit(Image.fromarray(grey).convert("RGB"), "center", 64, "lanczos", "x")
+        np.testing.assert_array_equal(data.images(64)[row], expected)
+
+
 def test_links_loops_and_files_that_vanish(tmp_path: Path) -> None:
     source = make_photos(tmp_path / "photos", 2)
     (source / "loop").symlink_to(source)
@@ -196,10 +213,10 @@ def test_links_loops_and_files_that_vanish(tmp_path: Path) -> None:
             photos.read(name)
 
 
-def test_heic_is_reported_not_passed_over(tmp_path: Path) -> None:
+def test_avif_is_reported_not_passed_over(tmp_path: Path) -> None:
     source = make_photos(tmp_path / "photos")
-    (source / "x.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(12))
-    with pytest.raises(DataError, match=r"x\.HEIC: unsupported-format: HEIC"):
+    (source / "x.AVIF").write_bytes(b"\0\0\0\x18ftypavif" + bytes(12))
+    with pytest.raises(DataError, match=r"x\.AVIF: unsupported-format: AVIF"):
         prepare(source, tmp_path / "out", resolution=16, workers=1)
 
 
@@ -289,7 +306,7 @@ def test_check_lists_every_bad_file_by_class(tmp_path: Path, capsys: pytest.Capt
         "a.jpg": b"",
         "b.jpg": b"<html>",
         "c.png": good[:90],
-        "d.png": b"P6\n",
+        "d.png": b"%PDF-1.7",
         "e.png": encode(picture(0)[:2], "PNG"),
     }
     for name, data in bad.items():

@@ -9,17 +9,20 @@ FAULTS = {
     "html": "a web page was saved in place of the picture; fetch it again",
     "not-an-image": "remove it",
     "unsupported-format": "convert it to JPEG or PNG",
+    "needs-extra": "install what reads it, `pip install 'limner[heic]'`, or convert it to JPEG or PNG",
+    "video": "remove it, or save its frames as JPEG or PNG",
     "unsupported-pixels": "convert it to 8 or 16 bits per channel",
     "truncated": "the file ends early; fetch it again",
     "damaged": "fetch it again",
     "bomb": "remove it, or scale it down",
     "too-small": "remove it, or choose a lower resolution",
     "wrong-size": "use the original files, or another crop",
+    "mask": "name the folder of the photos alone, or remove the masks",
     "unreadable": "check that the file is still there and may be read",
     "bad-record": "export the records again",
     "other-picture": "remove the smaller one's file, and its level is made from the one above",
 }
-"""Name of each fault, and its remedy. The first eight are of the file; the others of what it is wanted for, or of
+"""Name of each fault, and its remedy. The first ten are of the file; the others of what it is wanted for, or of
 TFRecords."""
 
 NOTES = {
@@ -67,6 +70,7 @@ _SUPPORTED = (
     (b"MM\0*", "TIFF"),
     (b"II+\0", "TIFF"),
     (b"MM\0+", "TIFF"),
+    *((b"P%d" % k + space, "PNM") for k in range(1, 7) for space in (b"\n", b" ", b"\t", b"\r")),
 )
 _UNSUPPORTED = (
     (b"%PDF", "PDF"),
@@ -84,8 +88,11 @@ _UNSUPPORTED = (
     (b"v/1\x01", "OpenEXR"),
     (b"#?RADIANCE", "Radiance"),
     (b"qoif", "QOI"),
-    *((b"P%d" % k + space, "PNM") for k in range(1, 7) for space in (b"\n", b" ")),
+    *((kind + space, "PNM with float pixels (PFM)") for kind in (b"Pf", b"PF") for space in (b"\n", b" ", b"\r")),
+    (b"P7\n", "PNM of the kind PAM"),
 )
+_HEIC_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"))
+_AVIF_BRANDS = frozenset((b"avif", b"avis"))
 _EXTENSIONS = {
     "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"},
     "PNG": {".png", ".apng"},
@@ -93,12 +100,12 @@ _EXTENSIONS = {
     "BMP": {".bmp", ".dib"},
     "TIFF": {".tif", ".tiff"},
     "WEBP": {".webp"},
+    "PNM": {".pgm", ".ppm", ".pnm", ".pbm"},
+    "HEIC": {".heic", ".heif", ".hif"},
 }
 PICTURE_EXTENSIONS = frozenset().union(*_EXTENSIONS.values())
 OTHER_PICTURE_EXTENSIONS = frozenset(
     (
-        ".heic",
-        ".heif",
         ".avif",
         ".jxl",
         ".jp2",
@@ -110,8 +117,8 @@ OTHER_PICTURE_EXTENSIONS = frozenset(
         ".psd",
         ".ico",
         ".tga",
-        ".ppm",
-        ".pgm",
+        ".pam",
+        ".pfm",
         ".exr",
         ".dng",
         ".cr2",
@@ -123,10 +130,10 @@ OTHER_PICTURE_EXTENSIONS = frozenset(
 
 
 def sniff(data: bytes, name: str) -> str:
-    """The format of a file from its first bytes: JPEG, PNG, GIF, BMP, TIFF or WEBP.
+    """The format of a file from its first bytes: JPEG, PNG, GIF, BMP, TIFF, WEBP, PNM or HEIC.
 
     Raises:
-        PictureError: "zero-byte", "html", "unsupported-format" (named) or "not-an-image".
+        PictureError: "zero-byte", "html", "unsupported-format" (named), "video" or "not-an-image".
     """
     if not data:
         raise PictureError(name, "zero-byte", "the file is empty")
@@ -141,13 +148,24 @@ def sniff(data: bytes, name: str) -> str:
         if data.startswith(signature):
             raise PictureError(name, "unsupported-format", kind)
     if data[4:8] == b"ftyp":
-        raise PictureError(name, "unsupported-format", "HEIC, AVIF or a video")
+        return _sniff_ftyp(data, name)
     text = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if b"<svg" in text:
         raise PictureError(name, "unsupported-format", "SVG")
     if text.startswith((b"<!doctype html", b"<html")) or b"<head" in text or b"<body" in text:
         raise PictureError(name, "html", "it is a web page")
     raise PictureError(name, "not-an-image", f"unknown first bytes {data[:8].hex(' ')}")
+
+
+def _sniff_ftyp(data: bytes, name: str) -> str:
+    """HEIC from the brands in the first box of an ISO file; AVIF and videos have the same box and are refused."""
+    box = data[8 : min(int.from_bytes(data[:4], "big"), 128)]
+    brands = {box[:4], *(box[k : k + 4] for k in range(8, len(box), 4))}
+    if brands & _AVIF_BRANDS:
+        raise PictureError(name, "unsupported-format", "AVIF")
+    if brands & _HEIC_BRANDS:
+        return "HEIC"
+    raise PictureError(name, "video", f"an MP4, QuickTime or similar file (brand {box[:4]!r})")
 
 
 def named_wrongly(kind: str, name: str) -> bool:
@@ -168,4 +186,19 @@ def ends_early(data: bytes, kind: str) -> bool:
         return len(data) < 12 or int.from_bytes(data[4:8], "little") + 8 > len(data)
     if kind == "BMP":
         return int.from_bytes(data[2:6], "little") > len(data)
+    if kind == "HEIC":
+        return _boxes_end(data) > len(data)
     return False  # TIFF says where its data lie in ways that differ; its decoder tells
+
+
+def _boxes_end(data: bytes) -> int:
+    """The byte at which the last box of an ISO file ends, by its own length."""
+    at = 0
+    while at + 8 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        if length == 1:
+            length = int.from_bytes(data[at + 8 : at + 16], "big")
+        if length < 8:  # 0 means "to the end of the file"; the rest is damage
+            return at
+        at += length
+    return at

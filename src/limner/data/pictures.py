@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageCms
 
 from limner.data.faults import PictureError, ends_early, named_wrongly, sniff
+from limner.data.pnm import load_pnm
 
 LARGEST_PIXELS = 48 * 2**20
 """most pixels of a picture: 8192 × 6144, the largest that decodes in 5 s and 1 GiB whatever its format"""
@@ -28,7 +29,7 @@ LARGEST_SCAN_PIXELS = 512 * 2**20
 LARGEST_PROFILE_BYTES = 4 * 2**20
 BACKGROUND = (255, 255, 255)
 """what shows through transparent pixels, and fills the padding of the crop "whole": white, as most viewers show"""
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 _MAKES_GREY = frozenset({"1", "L", "LA", "La", "I;16", "I;16B", "I;16L"})
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -61,7 +62,7 @@ def decode(data: bytes, name: str) -> Picture:
         name: its name, for messages; its extension is compared with what it is.
 
     Raises:
-        PictureError: with one of the first eight of `faults.FAULTS`. Nothing else, whatever the file.
+        PictureError: with one of the first ten of `faults.FAULTS`. Nothing else, whatever the file.
     """
     image, notes = decode_image(data, name)
     return Picture(np.asarray(image), notes)
@@ -75,7 +76,8 @@ def decode_image(data: bytes, name: str) -> tuple[Image.Image, tuple[str, ...]]:
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            formats = ("HEIF",) if kind == "HEIC" else _FORMATS
+            with Image.open(io.BytesIO(data), formats=formats) as image:
                 _check_pixels(image, name)
                 rgb = _to_rgb(image, kind, data, name, notes)
         if any(issubclass(w.category, UserWarning) and "EXIF" in str(w.message) for w in caught):
@@ -96,6 +98,19 @@ def _check_bytes(data: bytes, kind: str, name: str) -> None:
         raise PictureError(name, "truncated", f"{len(data)} bytes of a {kind}")
     if kind == "PNG":
         _check_png_sums(data, name)
+    if kind == "HEIC" and not _reads_heic():
+        raise PictureError(name, "needs-extra", "HEIC")
+
+
+@functools.lru_cache(maxsize=1)
+def _reads_heic() -> bool:
+    """Whether Pillow reads HEIC in this process; registers the decoder of the extra `heic` if it is installed."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener(thumbnails=False)
+    return True
 
 
 def _check_png_sums(data: bytes, name: str) -> None:
@@ -126,6 +141,10 @@ def _check_scans(width: int, height: int, data: bytes, name: str) -> None:
 
 
 def _to_rgb(image: Image.Image, kind: str, data: bytes, name: str, notes: set[str]) -> Image.Image:
+    if kind == "PNM":
+        rgb, found = load_pnm(image, data, name)
+        notes.update(found)
+        return rgb
     if kind == "JPEG":
         _check_scans(*image.size, data, name)
     elif getattr(image, "is_animated", False):
@@ -239,7 +258,7 @@ def _lab_to_srgb() -> ImageCms.ImageCmsTransform:
 
 def _name_failure(error: Exception, data: bytes, kind: str, name: str) -> PictureError:
     message = _one_line(error)
-    if ends_early(data, kind) or "truncated" in message.lower():
+    if ends_early(data, kind) or re.search("truncated|not enough image data|reached eof", message.lower()):
         return PictureError(name, "truncated", f"{len(data)} bytes of a {kind}")
     bits = _jpeg_bits(data) if kind == "JPEG" else 8
     if bits != 8:
