@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from hostile import encode, photo
-from limner.data import prepare as prepare_module
+from limner.data import tally as tally_module
 from limner.data.check import check
 from limner.data.crops import CELEBA_BOXES, Crop, cut, fit
 from limner.data.dataset import open_dataset
@@ -151,9 +151,9 @@ def test_the_cap_is_one_in_a_thousand(tmp_path: Path, monkeypatch: pytest.Monkey
     source = make_photos(tmp_path / "photos", 20)
     for k in range(3):
         (source / f"bad{k}.png").write_bytes(b"")
-    monkeypatch.setattr(prepare_module, "SKIPPED_PER_MILLE", 131)  # 3 of 23
+    monkeypatch.setattr(tally_module, "SKIPPED_PER_MILLE", 131)  # 3 of 23
     assert prepare(source, tmp_path / "out", resolution=4, bad_files="skip", workers=1).count == 20
-    monkeypatch.setattr(prepare_module, "SKIPPED_PER_MILLE", 130)  # 2 of 23
+    monkeypatch.setattr(tally_module, "SKIPPED_PER_MILLE", 130)  # 2 of 23
     with pytest.raises(DataError, match="more than 2 of 23"):
         prepare(source, tmp_path / "out2", resolution=4, bad_files="skip", workers=1)
 

@@ -67,7 +67,7 @@ def open_celeba(path: Path) -> Source | None:
     if pictures is None:
         return None
     photos: Photos = open_zip(pictures) if pictures.is_file() else open_folder(pictures)
-    stems = _stems(photos)
+    stems = stems_of(photos)
     notes: list[str] = []
     others = sum(not name.lower().endswith(".jpg") for name in photos.names)
     if others:
@@ -79,14 +79,14 @@ def open_celeba(path: Path) -> Source | None:
     if table is None:
         notes.append("list_attr_celeba.txt: not found, so no attributes")
     else:
-        names, rows = _read_attributes(table, notes)
-        attributes = {name: rows[stem] for stem, name in _match(table, rows, stems, notes)}
+        names, rows = read_attributes(table, notes)
+        attributes = {name: rows[stem] for stem, name in match_rows(table, rows, stems, notes)}
     table = _find_table(path, pictures, "list_eval_partition")
     if table is None:
         notes.append("list_eval_partition.txt: not found, so not the official split but one by SHA-256")
     else:
         parts = _read_partition(table, notes)
-        splits = {name: parts[stem] for stem, name in _match(table, parts, stems, notes)}
+        splits = {name: parts[stem] for stem, name in match_rows(table, parts, stems, notes)}
     licence = _licence(path, pictures)
     return Source("celeba", photos, "celeba-pggan", names, attributes, splits, tuple(notes), licence)
 
@@ -103,8 +103,12 @@ def _licence(path: Path, pictures: Path) -> str:
     return LICENCE
 
 
-def _stems(photos: Photos) -> dict[str, str]:
-    """Stem → name of each picture."""
+def stems_of(photos: Photos) -> dict[str, str]:
+    """Stem → name of each picture.
+
+    Raises:
+        DataError: two pictures have one stem, so one row would be for both.
+    """
     stems: dict[str, str] = {}
     for name in photos.names:
         stem = PurePosixPath(name).stem
@@ -124,16 +128,20 @@ def _find_table(path: Path, pictures: Path, name: str) -> Path | None:
     return None
 
 
-def _match(
+def match_rows(
     table: Path, rows: Mapping[str, object], stems: dict[str, str], notes: list[str]
 ) -> Iterator[tuple[str, str]]:
-    """(stem, picture) of each picture; every one must have its row."""
+    """(stem, picture) of each picture; every one must have its row.
+
+    Raises:
+        DataError: a picture has none.
+    """
     lost = [name for stem, name in stems.items() if stem not in rows]
     if lost:
         raise DataError(
             f"{table.name}: has no row for '{printable(lost[0])}'"
             + (f" and {len(lost) - 1} more pictures" if len(lost) > 1 else "")
-            + "; fetch the table again, or remove what is not CelebA's"
+            + "; fetch the table again, or remove the pictures that are not of this data set"
         )
     unused = len(rows) - len(stems)
     if unused:
@@ -142,7 +150,12 @@ def _match(
     return iter(stems.items())
 
 
-def _read_attributes(table: Path, notes: list[str]) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+def read_attributes(table: Path, notes: list[str]) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    """The 40 names, and stem → (40,) uint8 of 0 and 1; what was tolerated is added to `notes`.
+
+    Raises:
+        DataError: the table is not as documented; says the row.
+    """
     lines = _read_lines(table, notes)
     if _is_csv(table, lines):
         names, rows = _csv_rows(table, lines, notes)

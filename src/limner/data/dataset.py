@@ -201,6 +201,10 @@ def _read_manifest(folder: Path) -> tuple[dict[str, Any], str]:
         manifest = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not JSON ({error}); prepare the dataset again") from error
+    if isinstance(manifest, dict) and "format" not in manifest:  # as StyleGAN's, whose folders have photos
+        raise DataError(
+            f"{path}: is not limner's; make a dataset of the photos with `limner data prepare {folder} DEST`"
+        )
     if not isinstance(manifest, dict) or manifest.get("format") != layout.FORMAT:
         found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
         raise DataError(f"{path}: field 'format' is {found!r}, this limner reads '{layout.FORMAT}'; prepare it again")

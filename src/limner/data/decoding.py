@@ -14,19 +14,22 @@ from collections.abc import Generator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from limner.data.crops import Crop, Resize, fit
-from limner.data.faults import PictureError
+from limner.data.faults import PictureError, printable
+from limner.data.near_copies import signature
 from limner.data.pictures import decode_image
+from limner.data.same_names import photo_of
 from limner.data.sources import Photos
-from limner.errors import ResourceError
+from limner.errors import LimnerError, ResourceError
 
 _CHUNK_BYTES = 8 << 20
 _LARGEST_CHUNK = 16
@@ -65,6 +68,10 @@ class Recipe:
     crop: Crop
     resolution: int
     resize: Resize
+    companions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """name → the pictures among which the photo is looked for of which it may be a mask"""
+    find_copies: bool = False
+    """whether other sizes of one photo are to be found"""
 
     @property
     def path(self) -> Path:
@@ -91,6 +98,10 @@ class Square(NamedTuple):
     """(r, r, 3) uint8 of each lower level that came with the image; the others are made from the one above"""
     split_key: str = ""
     """hex SHA-256 that decides the image's split, where that is not `sha256`"""
+    signature: np.ndarray | None = None
+    """(8, 8, 3) uint8 of a photo: what tells that two are one (`near_copies.py`)"""
+    size: int = 0
+    """pixels of the photo"""
 
 
 def make_square(recipe: Recipe, name: str) -> Square:
@@ -100,12 +111,22 @@ def make_square(recipe: Recipe, name: str) -> Square:
         data = recipe.photos.read(name)
         digest = hashlib.sha256(data).hexdigest()
         image, notes = decode_image(data, name)
+        _refuse_mask(recipe, image, notes, name)
         pixels, enlarged = fit(image, recipe.crop, recipe.resolution, recipe.resize, name)
     except PictureError as error:
         return Square(name, digest, None, error, ())
     except MemoryError:
         return Square(name, digest, None, PictureError(name, "bomb", "out of memory"), ())
-    return Square(name, digest, pixels, None, (*notes, "upscaled") if enlarged else notes)
+    size = image.width * image.height
+    notes = (*notes, "upscaled") if enlarged else notes
+    colours = signature(image) if recipe.find_copies else None
+    return Square(name, digest, pixels, None, notes, signature=colours, size=size)
+
+
+def _refuse_mask(recipe: Recipe, image: Image.Image, notes: tuple[str, ...], name: str) -> None:
+    others = recipe.companions.get(name, ())
+    if others and (photo := photo_of(image, "grey" in notes, name, others, recipe.photos)):
+        raise PictureError(name, "mask", f"few colours, beside the photo '{printable(photo)}'")
 
 
 def squares(work: Work, workers: int | None = None) -> Generator[list[Square], None, None]:
@@ -116,8 +137,11 @@ def squares(work: Work, workers: int | None = None) -> Generator[list[Square], N
         workers: processes; None for one per core, 1 for none but this one.
 
     Raises:
+        LimnerError: a negative number of processes.
         ResourceError: a process died, most often for want of memory.
     """
+    if workers is not None and workers < 0:
+        raise LimnerError(f"--workers {workers}: at least 1")
     size = max(1, min(_LARGEST_CHUNK, _CHUNK_BYTES // (3 * work.resolution**2)))
     chunks = [range(work.count)[k : k + size] for k in range(0, work.count, size)]
     workers = min(workers or _cores(), len(chunks))

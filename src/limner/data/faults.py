@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
+
 from limner.errors import DataError
 
 FAULTS = {
@@ -16,7 +18,7 @@ FAULTS = {
     "damaged": "fetch it again",
     "bomb": "remove it, or scale it down",
     "too-small": "remove it, or choose a lower resolution",
-    "wrong-size": "use the original files, or another crop",
+    "wrong-size": "use the original files, or another crop, such as --crop center",
     "mask": "name the folder of the photos alone, or remove the masks",
     "unreadable": "check that the file is still there and may be read",
     "bad-record": "export the records again",
@@ -127,6 +129,12 @@ OTHER_PICTURE_EXTENSIONS = frozenset(
     )
 )
 """Pictures of formats that are not read: reported, never passed over in silence."""
+
+
+def is_picture_name(name: str) -> bool:
+    """Whether a file is named as a picture, of a format that is read or not."""
+    extension = PurePosixPath(name).suffix.lower()
+    return extension in PICTURE_EXTENSIONS or extension in OTHER_PICTURE_EXTENSIONS
 
 
 def sniff(data: bytes, name: str) -> str:

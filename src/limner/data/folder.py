@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from limner.data.faults import OTHER_PICTURE_EXTENSIONS, PICTURE_EXTENSIONS, PictureError, printable
+from limner.data.faults import PictureError, is_picture_name, printable
+from limner.data.other_files import why_no_pictures, why_not_a_zip
 from limner.data.pictures import LARGEST_BYTES
 from limner.errors import DataError
 
@@ -60,9 +61,9 @@ class ZipPhotos:
                 self._archive = zipfile.ZipFile(self.path)
             with self._archive.open(name) as file:
                 data = file.read(LARGEST_BYTES + 1)
-        except (OSError, zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, KeyError) as error:
+        except (OSError, ValueError, NotImplementedError, KeyError) as error:
             raise PictureError(name, "unreadable", f"in {self.path.name}: {error}") from error
-        except Exception as error:  # zlib.error, and what other packings raise for damaged data
+        except Exception as error:  # BadZipFile, EOFError, zlib.error …: damaged data
             raise PictureError(name, "damaged", f"in {self.path.name}: {error}") from error
         return _bounded(data, name)
 
@@ -73,6 +74,18 @@ def open_folder(path: Path) -> FolderPhotos:
     Raises:
         DataError: there are none, or a folder cannot be read.
     """
+    names, others = divide(list_folder(path))
+    if not names:
+        raise DataError(f"{path}: {why_no_pictures(path, others)}")
+    return FolderPhotos(path, names, others)
+
+
+def list_folder(path: Path) -> list[str]:
+    """All files below a folder but hidden ones and systems' clutter: relative names with /.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
 
     def fail(error: OSError) -> None:
         raise DataError(f"{error.filename}: {error.strerror}; check that it may be read") from error
@@ -81,10 +94,7 @@ def open_folder(path: Path) -> FolderPhotos:
     for folder, folders, files in os.walk(path, onerror=fail):
         folders[:] = [f for f in folders if not _is_clutter(f)]
         found += [(Path(folder) / f).relative_to(path).as_posix() for f in files if not _is_clutter(f)]
-    names, ignored = _divide(found)
-    if not names:
-        raise DataError(f"{path}: {_nothing(ignored)}")
-    return FolderPhotos(path, names, ignored)
+    return found
 
 
 def open_zip(path: Path) -> ZipPhotos:
@@ -93,17 +103,28 @@ def open_zip(path: Path) -> ZipPhotos:
     Raises:
         DataError: not a zip, without pictures, or with an entry that has no business in a zip of photos.
     """
+    names, others = divide(list_zip(path))
+    if not names:
+        raise DataError(f"{path}: {why_no_pictures(path, others)}")
+    return ZipPhotos(path, names, others)
+
+
+def list_zip(path: Path) -> list[str]:
+    """All files of a zip but hidden ones and systems' clutter, after a look at every entry.
+
+    Raises:
+        DataError: not a zip, or with an entry that has no business in a zip of photos.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise DataError(f"{path}: cannot be read as a zip ({error}); fetch it again") from error
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}; check that it may be read") from error
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise DataError(f"{path}: {why_not_a_zip(path, str(error))}") from error
     _check_entries(path, entries)
     found = [e.filename for e in entries if not e.is_dir()]
-    names, ignored = _divide(n for n in found if not any(_is_clutter(part) for part in n.split("/")))
-    if not names:
-        raise DataError(f"{path}: {_nothing(ignored)}")
-    return ZipPhotos(path, names, ignored)
+    return [n for n in found if not any(_is_clutter(part) for part in n.split("/"))]
 
 
 def _check_entries(path: Path, entries: list[zipfile.ZipInfo]) -> None:
@@ -142,25 +163,17 @@ def _unsafe(entry: zipfile.ZipInfo) -> str:
     return ""
 
 
-def _divide(found: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def divide(found: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of pictures, of readable formats or not (those are reported later), and the rest; sorted."""
     names: list[str] = []
     ignored: list[str] = []
     for name in sorted(found):
-        extension = PurePosixPath(name).suffix.lower()
-        wanted = extension in PICTURE_EXTENSIONS or extension in OTHER_PICTURE_EXTENSIONS
-        (names if wanted else ignored).append(name)
+        (names if is_picture_name(name) else ignored).append(name)
     return tuple(names), tuple(ignored)
 
 
 def _is_clutter(name: str) -> bool:
     return name.startswith(".") or name.lower() in _CLUTTER or name in _CLUTTER
-
-
-def _nothing(ignored: tuple[str, ...]) -> str:
-    if ignored:
-        return f"has no pictures ({len(ignored)} other files, such as '{printable(ignored[0])}'); name the right folder"
-    return "is empty; name a folder or zip of photos"
 
 
 def _bounded(data: bytes, name: str) -> bytes:

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, cast
 
 import numpy as np
 import tyro
 
 from limner.data import layout
-from limner.data.celeba import open_celeba
 from limner.data.crops import Crop, Resize
 from limner.data.dataset import Dataset
-from limner.data.decoding import Recipe, Square, squares
-from limner.data.faults import NOTES, PictureError, printable
-from limner.data.folder import open_folder, open_zip
+from limner.data.decoding import Recipe, Square, Work, squares
+from limner.data.faults import NOTES, printable
+from limner.data.opening import is_dataset, open_source
 from limner.data.partial import stopped_by_sigterm
 from limner.data.record_levels import RecordLevels, Records
 from limner.data.sources import Photos, Source
-from limner.data.tfrecords import open_tfrecords
+from limner.data.tally import Tally, allowed_share, skip_or_stop
 from limner.data.writer import DatasetWriter
 from limner.errors import DataError, LimnerError
-
-SKIPPED_PER_MILLE = 1
-"""with `bad_files="skip"`: most files in a thousand that may be left out (but always one)"""
 
 
 def prepare(
@@ -37,7 +32,7 @@ def prepare(
     resolution: int | None = None,
     crop: Crop | None = None,
     resize: Resize | None = None,
-    bad_files: Literal["error", "skip"] = "error",
+    bad_files: str = "error",
     valid_fraction: float = 0.0,
     test_fraction: float = 0.1,
     workers: int | None = None,
@@ -53,7 +48,8 @@ def prepare(
             the largest there is.
         crop: what is taken of each picture; "center" unless it is CelebA, then "celeba-pggan"; not for TFRecords.
         resize: the filter that makes it smaller; "lanczos" when left out; not for TFRecords, whose levels are kept.
-        bad_files: stop at the first file that cannot be used, or leave out up to one in a thousand.
+        bad_files: "error" stops at the first file that cannot be used; a share such as "5%" leaves up to so many out
+            (rounded down, but at least one); "skip" leaves out up to one in a thousand.
         valid_fraction: part of the images to hold back for choosing between models; not for CelebA, which has its own.
         test_fraction: part to hold back for the final figures; which images is decided by the SHA-256 of each file,
             or of each record's smallest level.
@@ -62,11 +58,14 @@ def prepare(
     """
     if not (valid_fraction >= 0 and test_fraction >= 0 and valid_fraction + test_fraction < 1):
         raise LimnerError(f"fractions {valid_fraction} and {test_fraction}: each from 0, together below 1")
-    opened = open_source(source)
+    share = allowed_share(bad_files)
+    _refuse_swapped(source, dest)
+    opened = open_source(source, masks_allowed=share > 0)
     _say_what(opened)
     work = work_on(opened, resolution, crop, resize)
     description: dict[str, object] = {"kind": opened.kind, "name": source.resolve().name, "licence": opened.licence}
     if isinstance(work, RecordLevels):
+        print(f"  levels: {work.describe()}")
         description.update(name=work.records.name, levels={"stored": work.stored(), "made": work.made()})
     writer = DatasetWriter(
         dest,
@@ -80,7 +79,7 @@ def prepare(
         pyramid=layout.PYRAMID if isinstance(work, Recipe) else work.describe(),
     )
     with stopped_by_sigterm(dest), writer, closing(squares(work, workers)) as done:
-        tally = _write(writer, done, bad_files, work.count)
+        tally = _write(writer, done, share, work)
         splits, rule = _splits(opened, tally, valid_fraction, test_fraction)
         description.update(tally.describe(), split=rule)
         attributes = np.stack([opened.attributes[file] for file, _ in tally.files]) if opened.attributes else None
@@ -89,100 +88,56 @@ def prepare(
     return dataset
 
 
-def open_source(source: Path) -> Source:
-    """What `source` is, from its looks: CelebA, TFRecords, a folder or a zip.
-
-    Raises:
-        DataError: nothing to make a dataset of.
-    """
-    if not source.exists():
-        raise DataError(f"{source}: no such folder or zip")
-    if (source / layout.MANIFEST).is_file():
-        raise DataError(f"{source}: is a dataset already; train on it, or name the photos")
-    celeba = open_celeba(source)
-    if celeba is not None:
-        return celeba
-    records = open_tfrecords(source)
-    if records is not None:
-        return records
-    photos: Photos = open_folder(source) if source.is_dir() else open_zip(source)
-    return Source("folder" if source.is_dir() else "zip", photos, "center")
+def _refuse_swapped(source: Path, dest: Path) -> None:
+    """Raise if DEST is the photos, or anything else that is there and no dataset."""
+    if not dest.exists() or is_dataset(dest) or (dest.is_dir() and not any(dest.iterdir())):
+        return
+    if not source.exists() or is_dataset(source):
+        what = "is a dataset already" if source.exists() else "does not exist"
+        raise DataError(
+            f"{source}: {what}, but '{dest}' is there: name the photos first, then the dataset to be made "
+            "(limner data prepare SOURCE DEST)"
+        )
+    raise LimnerError(f"{dest}: already exists and is no dataset; name a folder that does not exist yet")
 
 
 def work_on(source: Source, resolution: int | None, crop: Crop | None, resize: Resize | None) -> Recipe | RecordLevels:
     """What is to be done to each image of a source; None is what fits the source.
 
     Raises:
-        LimnerError: a crop or filter for TFRecords, which are squares of every size already, or larger than they are.
+        LimnerError: a resolution that no dataset has; a crop or filter for TFRecords, which are squares of every size
+            already, or larger than they are.
     """
     if not isinstance(source.photos, Records):
         photos, resolution = cast("Photos", source.photos), 64 if resolution is None else resolution
-        return Recipe(photos, cast("Crop", crop or source.crop), resolution, resize or "lanczos")
+        if not layout.is_level(resolution):
+            raise LimnerError(f"resolution {resolution}: choose a power of two from 4 to {layout.LARGEST}")
+        crop = cast("Crop", crop or source.crop)
+        return Recipe(photos, crop, resolution, resize or "lanczos", source.companions, source.splits is None)
     if crop or resize:
         name, value = ("crop", crop) if crop else ("resize", resize)
         raise LimnerError(f"--{name} {value}: TFRecords are squares of every size already; leave it out")
-    work = RecordLevels(source.photos, max(source.photos.files) if resolution is None else resolution)
-    print(f"  levels: {work.describe()}")
-    return work
+    return RecordLevels(source.photos, max(source.photos.files) if resolution is None else resolution)
 
 
-@dataclass
-class Tally:
-    """What was met on the way."""
-
-    files: list[tuple[str, str]] = field(default_factory=list)
-    """(name, SHA-256) of each row"""
-    split_keys: list[str] = field(default_factory=list)
-    """the SHA-256 that decides the split of each row"""
-    skipped: list[PictureError] = field(default_factory=list)
-    notes: Counter[str] = field(default_factory=Counter)
-
-    def duplicates(self) -> int:
-        """Files whose bytes another file has as well."""
-        return len(self.files) - len({digest for _, digest in self.files})
-
-    def describe(self) -> dict[str, object]:
-        """For `dataset.json`."""
-        skipped = [{"file": fault.name, "fault": fault.fault} for fault in self.skipped]
-        return {"duplicates": self.duplicates(), "notes": dict(sorted(self.notes.items())), "skipped": skipped}
-
-    def first_duplicate(self) -> tuple[str, str]:
-        seen: dict[str, str] = {}
-        for name, digest in self.files:
-            if digest in seen:
-                return seen[digest], name
-            seen[digest] = name
-        raise LookupError("no duplicates")
-
-
-def _write(writer: DatasetWriter, done: Iterable[list[Square]], bad_files: str, total: int) -> Tally:
-    tally, most = Tally(), max(1, total * SKIPPED_PER_MILLE // 1000)
+def _write(writer: DatasetWriter, done: Iterable[list[Square]], share: Fraction, work: Work) -> Tally:
+    tally = Tally()
     for some in done:
         for square in some:
             if square.fault is not None:
-                _skip_or_stop(tally, square.fault, bad_files, most, total)
+                skip_or_stop(tally, square.fault, share, work.count, printable(str(work.path)))
         kept = [s for s in some if s.pixels is not None]
         if kept:
             lower = {r: np.stack([s.lower[r] for s in kept if s.lower]) for r in kept[0].lower or ()}
             writer.write(len(tally.files), np.stack([cast("np.ndarray", s.pixels) for s in kept]), lower)
         tally.files += [(s.name, s.sha256) for s in kept]
         tally.split_keys += [s.split_key or s.sha256 for s in kept]
+        tally.signatures += [s.signature for s in kept if s.signature is not None]
+        tally.sizes += [s.size for s in kept]
         tally.notes.update(note for s in kept for note in s.notes)
     if not tally.files:
-        raise DataError(f"{writer.folder}: no picture could be used ({tally.skipped[0]})")
+        raise DataError(f"{work.path}: no picture could be used; the first: {tally.skipped[0]}")
     return tally
-
-
-def _skip_or_stop(tally: Tally, fault: PictureError, bad_files: str, most: int, total: int) -> None:
-    if bad_files == "error":
-        raise DataError(f"{fault}. `limner data check` lists all such files, --bad-files skip leaves a few out")
-    tally.skipped.append(fault)
-    if len(tally.skipped) > most:
-        listed = "; ".join(f"{printable(f.name)} ({f.fault})" for f in tally.skipped[:10])
-        raise DataError(
-            f"more than {most} of {total} files cannot be used: {listed}; "
-            f"at most {SKIPPED_PER_MILLE} in 1000 is left out, so repair or remove them (`limner data check` lists all)"
-        )
 
 
 def _splits(source: Source, tally: Tally, valid: float, test: float) -> tuple[np.ndarray, str]:
@@ -190,8 +145,10 @@ def _splits(source: Source, tally: Tally, valid: float, test: float) -> tuple[np
     if source.splits is not None:
         splits, rule = np.array([source.splits[name] for name, _ in tally.files]), "official"
     else:
-        # By the file's own hash: independent of order, of names and of what else is there; copies stay together.
-        at = np.array([int(digest[:8], 16) / 2**32 for digest in tally.split_keys])
+        # By the file's own hash: independent of order, of names and of what else is there; copies stay together. Other
+        # sizes and encodings of a photo go where its largest goes.
+        keys = [tally.split_keys[row] for row in tally.originals]
+        at = np.array([int(digest[:8], 16) / 2**32 for digest in keys])
         splits = np.where(at < test, 2, np.where(at < test + valid, 1, 0))
         what = "sha256 of the smallest level" if isinstance(source.photos, Records) else "sha256"
         rule = f"{what}, valid {valid:g}, test {test:g}"
@@ -220,3 +177,9 @@ def _say_done(dataset: Dataset, tally: Tally) -> None:
     if tally.duplicates():
         first, second = map(printable, tally.first_duplicate())
         print(f"  {tally.duplicates():,} files are copies of another, such as {second} of {first}; all were kept")
+    if near := tally.near_copies():
+        copy, original = map(printable, near[0])
+        print(
+            f"  {len(near):,} are another size or encoding of a photo, such as {copy} of {original}; all were kept, "
+            "each in the split of its photo"
+        )

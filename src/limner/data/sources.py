@@ -46,7 +46,7 @@ class Source:
     """Images, and what is known of them by name."""
 
     kind: str
-    """"folder", "zip", "celeba" or "tfrecords" """
+    """"folder", "zip", "celeba", "celebamask-hq" or "tfrecords" """
     photos: Listing
     crop: str
     """what is taken of each picture unless another crop is asked for"""
@@ -59,3 +59,5 @@ class Source:
     """what was tolerated, one line each"""
     licence: str = ""
     """what the source's owners ask for, one line"""
+    companions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """name → pictures that may be other sizes or the photo of it, by their names"""

@@ -23,6 +23,11 @@ from limner.errors import DataError
 _NAME = re.compile(r"(?P<name>.+)-r(?P<log>\d\d)\.tfrecords", re.DOTALL)
 
 
+def is_record_name(name: str) -> bool:
+    """Whether a file is named NAME-rRR.tfrecords, as PGGAN's are."""
+    return _NAME.fullmatch(name) is not None
+
+
 def open_tfrecords(path: Path) -> Source | None:
     """The record files in the folder `path`, or those that belong to the file `path`; None if there are none.
 
@@ -32,7 +37,10 @@ def open_tfrecords(path: Path) -> Source | None:
     if path.is_file() and ".tfrecord" in path.name:
         match = _NAME.fullmatch(path.name)
         if match is None:
-            raise DataError(f"{path}: is not named NAME-rRR.tfrecords, as PGGAN has it (r06 for 64²); rename it")
+            raise DataError(
+                f"{path}: is a TFRecord file that is not named NAME-rRR.tfrecords; only PGGAN's are read, so rename it "
+                "(r06 for 64²) if it is one, else save its pictures as PNG or JPEG files, and name their folder"
+            )
         folder, wanted = path.parent, match["name"]
     elif path.is_dir():
         folder, wanted = path, ""
