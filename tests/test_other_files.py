@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 import zipfile
 from pathlib import Path
@@ -122,7 +123,7 @@ def test_stylegan_s_labels_are_said_to_be_unused(tmp_path: Path, capsys: pytest.
     assert prepare(source, tmp_path / "out", resolution=16, workers=1, test_fraction=0.0).attributes() is None
     out = capsys.readouterr().out
     unused = "not read, so any labels in them are not used: 'dataset.json', 'metadata.csv', '00000/img00000000.txt'"
-    folders = "the pictures lie in 2 folders, whose names are not used as labels: 00000, 00001"
+    folders = "the pictures lie in 2 folders, whose names are no labels or splits here: 00000, 00001"
     packed = "not looked into, though they may hold pictures: 'more.tar'"
     for line in (unused, folders, packed):
         assert line in out
@@ -135,6 +136,20 @@ def test_a_plain_folder_has_nothing_said_of_labels(tmp_path: Path) -> None:
     (tmp_path / "in" / "a.png").write_bytes(PICTURE)
     (tmp_path / "in" / "README.txt").write_text("x")
     assert open_source(tmp_path / "in").notes == ()
+
+
+def test_pictures_not_named_so_are_not_passed_over(tmp_path: Path) -> None:
+    """The Yale faces are GIFs with names such as subject01.glasses."""
+    folder = tmp_path / "yalefaces"
+    folder.mkdir()
+    for name in ("subject01.glasses", "subject01.happy", "Readme"):
+        (folder / name).write_bytes(encode(photo(np.random.default_rng(0), 24, 24), "GIF") if "." in name else b"x")
+    said = r"pictures that are not named so, such as 'subject01\.glasses' \(GIF\): 3 files .*extension .*\(\.gif\)"
+    with pytest.raises(DataError, match=said):
+        open_source(folder)
+    (folder / "subject01.gif").write_bytes((folder / "subject01.happy").read_bytes())
+    (note,) = open_source(folder).notes
+    assert re.search(said, note)
 
 
 # What was meant

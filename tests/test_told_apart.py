@@ -270,7 +270,7 @@ def test_sizes_of_one_photo_never_straddle_the_splits(tmp_path: Path, capsys: py
         assert len({split[name] for name in sizes}) == 1, sizes
     assert {split[f"{k:02d}.png"] for k in range(60)} == {"train", "valid", "test"}
     assert data.source["near_copies"] == 120
-    assert "120 are another size or encoding of a photo" in capsys.readouterr().out
+    assert "120 are another size, another encoding or a near copy of a photo" in capsys.readouterr().out
 
 
 def test_a_photo_without_copies_keeps_its_split(tmp_path: Path) -> None:

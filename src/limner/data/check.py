@@ -44,7 +44,8 @@ def check(
     Ends with exit code 3 if anything is wrong.
 
     Args:
-        source: a folder or zip of photos, CelebA as downloaded, TFRecords of the PGGAN kind, or a dataset.
+        source: a folder or zip of photos, CelebA or CelebAMask-HQ as downloaded, TFRecords of the PGGAN kind, or a
+            dataset.
         resolution: side of the images wanted, pixels; far smaller photos are at fault. 64 when left out, or that of
             `dataset`; of TFRecords the largest there is.
         crop: what would be taken of each picture; "center" unless it is CelebA, then "celeba-pggan"; not for TFRecords.
@@ -214,7 +215,7 @@ def _print_summary(tally: Tally) -> None:
         table.add_row(f"{tally.duplicates():,}", "  copies of another", f"e.g. {second} of {first}")
     if near := tally.near_copies():
         copy, original = map(printable, near[0])
-        table.add_row(f"{len(near):,}", "  another size of a photo", f"e.g. {copy} of {original}")
+        table.add_row(f"{len(near):,}", "  near copies of a photo", f"e.g. {copy} of {original}")
     for fault, count in sorted(Counter(f.fault for f in tally.skipped).items()):
         table.add_row(f"{count:,}", fault, FAULTS[fault])
     Console().print(table)

@@ -66,7 +66,7 @@ def _open_plain(source: Path, files: list[str], masks_allowed: bool) -> Source:
     companions = find_companions(names)
     refuse_mixtures(source, photos, companions, masks_allowed=masks_allowed)
     licence, notes = find_ffhq(source) if is_folder else ("", ())
-    notes = (*notes, *remarks(names, others))
+    notes = (*notes, *remarks(source, names, others))
     return Source(
         "folder" if is_folder else "zip", photos, "center", notes=notes, licence=licence, companions=companions
     )

@@ -55,9 +55,12 @@ _BY_FIRST_BYTES = (
     (b"\x28\xb5\x2f\xfd", _OTHER_ARCHIVE), (b"\x89HDF", _HDF5), (b"MATLAB 5.0", _MATLAB), (b"\x80\x02", _TORCH),
     (b"\x80\x04", _TORCH), (b"\x1aE\xdf\xa3", _VIDEO),
 )  # fmt: skip
-_TABLES = frozenset((".csv", ".tsv", ".json", ".jsonl", ".xml", ".xlsx"))
+_TABLES = (".csv", ".tsv", ".json", ".jsonl", ".xml", ".xlsx")
 _LABEL_WORDS = ("label", "attr", "anno", "metadata", "identity", "partition", "caption", "class")
+_TEXTS = (*_TABLES, ".txt", ".md", ".html", ".py", ".sh", ".m", ".log")
 _NAMED = 3
+_SNIFFED = 50
+"""files of unknown names whose first bytes are looked at"""
 
 
 def kind_by_name(name: str) -> OtherFile | None:
@@ -74,6 +77,8 @@ def why_no_pictures(path: Path, others: Sequence[str]) -> str:
     """Why a folder or zip of these files is no source, and what to do; for a message that begins with its path."""
     if not others:
         return "is empty; name a folder or zip of photos"
+    if badly_named := pictures_by_content(path, others):
+        return f"has {badly_named}"
     kinds = Counter(kind for name in others if (kind := kind_by_name(name)))
     if not kinds:
         listed = f"{len(others)} other files, such as '{printable(others[0])}'"
@@ -120,14 +125,36 @@ def why_not_a_zip(path: Path, reason: str) -> str:
     return "is neither a folder nor a zip of photos; name one"
 
 
-def remarks(names: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:
+def pictures_by_content(path: Path, others: Sequence[str]) -> str:
+    """What to say of files that are pictures but not named so, as the Yale faces are; "" where none of a few is one.
+
+    Args:
+        path: their folder; a zip is not looked into.
+        others: files that are not named as pictures, relative, with /.
+    """
+    unknown = [name for name in others if not kind_by_name(name) and not name.lower().endswith(_TEXTS)]
+    for name in unknown[:_SNIFFED] if path.is_dir() else ():
+        try:
+            with (path / name).open("rb") as file:
+                kind = sniff(file.read(1024), name)
+        except (OSError, PictureError):
+            continue
+        return (
+            f"pictures that are not named so, such as '{printable(name)}' ({kind}): {len(unknown):,} files of unknown "
+            f"names are not looked at; give them the extension of their format (.{kind.lower()})"
+        )
+    return ""
+
+
+def remarks(path: Path, names: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:
     """What is said of files beside the pictures: archives not looked into, labels not used; one line each.
 
     Args:
+        path: the folder or zip.
         names: of the pictures, relative, with /.
         others: of the other files.
     """
-    lines = []
+    lines = [line] if (line := pictures_by_content(path, others)) else []
     packed = [name for name in others if kind_by_name(name)]
     if packed:
         lines.append(f"not looked into, though they may hold pictures: {_listed(packed)}")
@@ -139,7 +166,9 @@ def remarks(names: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:
     folders = sorted({str(PurePosixPath(name).parent) for name in names} - {"."})
     if len(folders) > 1:
         listed = _listed(folders, mark="")
-        lines.append(f"the pictures lie in {len(folders):,} folders, whose names are not used as labels: {listed}")
+        lines.append(
+            f"the pictures lie in {len(folders):,} folders, whose names are no labels or splits here: {listed}"
+        )
     return tuple(lines)
 
 

@@ -42,6 +42,7 @@ def prepare(
 
     Args:
         source: the folder or zip; for CelebA the folder that holds img_align_celeba and list_attr_celeba.txt; for
+            CelebAMask-HQ the one that holds CelebA-HQ-img; for FFHQ one of its folders, such as images1024x1024; for
             TFRecords of the PGGAN kind the folder that holds NAME-rRR.tfrecords, or one of those files.
         dest: where the dataset shall be; must not exist.
         resolution: side of the largest images, pixels: a power of two from 4 to 1024; 64 when left out, of TFRecords
@@ -153,7 +154,11 @@ def _splits(source: Source, tally: Tally, valid: float, test: float) -> tuple[np
         what = "sha256 of the smallest level" if isinstance(source.photos, Records) else "sha256"
         rule = f"{what}, valid {valid:g}, test {test:g}"
     if not (splits == 0).any():
-        raise DataError(f"{source.photos.path}: no image is in the train split; name more photos or smaller fractions")
+        near = len(tally.near_copies())
+        also = f" ({near:,} of {len(splits):,} are near copies of others, which stay in one split)" if near else ""
+        raise DataError(
+            f"{source.photos.path}: no image is in the train split{also}; name more photos or smaller fractions"
+        )
     return splits, rule
 
 
@@ -180,6 +185,6 @@ def _say_done(dataset: Dataset, tally: Tally) -> None:
     if near := tally.near_copies():
         copy, original = map(printable, near[0])
         print(
-            f"  {len(near):,} are another size or encoding of a photo, such as {copy} of {original}; all were kept, "
-            "each in the split of its photo"
+            f"  {len(near):,} are another size, another encoding or a near copy of a photo, such as {copy} of "
+            f"{original}; all were kept, each in the split of its photo"
         )
