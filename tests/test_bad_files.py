@@ -129,7 +129,7 @@ def test_json_says_what_changed_since_the_dataset_was_made(tmp_path: Path, capsy
     (source / "003.png").write_bytes(b"")
     shutil.copy(source / "002.png", source / "new.png")
     capsys.readouterr()
-    with pytest.raises(DataError, match="1 of 5 pictures cannot be used"):
+    with pytest.raises(DataError, match=r"1 of 5 pictures cannot be used.*000\.png is gone, new\.png is new"):
         check(source, dataset=tmp_path / "out", json=True, workers=1)
     expected = {"gone": ["000.png"], "new": ["new.png"], "changed": ["001.png", "003.png"]}
     assert json.loads(capsys.readouterr().out)["dataset"] == {"folder": str(tmp_path / "out"), **expected}

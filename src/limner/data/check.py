@@ -119,7 +119,7 @@ def _check_source(
     wrong = _many_bad(source, tally, len(opened.photos.names)) if tally.skipped else ""
     if made is not None:
         facts["dataset"] = changes = _changes(made, tally)
-        wrong = wrong or _changed(made, changes)
+        wrong = "; ".join(line for line in (wrong, _changed(made, changes)) if line)
     return _Report(facts, tally, wrong)
 
 
