@@ -167,6 +167,10 @@ class CopyRate:
         self._fakes: list[Tensor] = []
         self._found: Nearest | None = None
 
+    def comparisons(self, fakes: int) -> int:
+        """Return how many pairs of an image and a training face `result` compares, for so many fakes."""
+        return (fakes + len(self._held_out)) * len(self._training)
+
     def add_fakes(self, images: Tensor) -> None:
         """Add a batch of uint8 [n, r, r, 3]."""
         check_images(images, "fakes")

@@ -36,7 +36,7 @@ EPSILON = 1e-4
 TRIMMED = 0.01
 """of the steps, at each end"""
 
-_NOISE_PAIRS = 64
+NOISE_PAIRS = 64
 _NOISE_SHARE = 1 / 4
 """of ε: small enough to tell N from P s², large enough for both ends to round independently"""
 
@@ -86,7 +86,7 @@ def perceptual_path_length(
         return torch.cat(found)
 
     steps = lengths(pairs, epsilon)
-    noise = _noise(steps[:_NOISE_PAIRS], lengths(min(pairs, _NOISE_PAIRS), epsilon * _NOISE_SHARE))
+    noise = _noise(steps[:NOISE_PAIRS], lengths(min(pairs, NOISE_PAIRS), epsilon * _NOISE_SHARE))
     return Measurement(
         value=_trimmed_mean(steps / epsilon**2),
         values={"median": float((steps / epsilon**2).median()), "noise": noise / epsilon**2},

@@ -8,7 +8,7 @@ depend on (seed, count, axes) alone, so batches and processes change nothing but
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -73,11 +73,7 @@ def ask_turns(latents: LatentSpace, count: int, seed: int, axes: Sequence[str] =
         raise LimnerError(
             "turns: this model's latents have no pose with a range of yaw; only models that turn have one"
         )
-    turned = tuple(
-        Axis(name, column, _angles(part, column, YAWS if name == "yaw" else OTHERS))
-        for column, name in enumerate(AXES)
-        if name in axes and part.high[column] > part.low[column]
-    )
+    turned = _axes(part, axes)
     middle = (torch.tensor(part.low, dtype=torch.float64) + torch.tensor(part.high, dtype=torch.float64)) / 2
     poses = []
     for axis in turned:
@@ -87,6 +83,20 @@ def ask_turns(latents: LatentSpace, count: int, seed: int, axes: Sequence[str] =
     frames = torch.cat(poses)
     faces = latents.sample(count, torch.Generator().manual_seed(seed)).repeat_interleave(len(frames), dim=0)
     return Turns(turned, count, latents.replace(faces, **{part.name: frames.repeat(count, 1)}))
+
+
+def frames_of(latents: LatentSpace, axes: Collection[str] = AXES) -> int:
+    """Return how many images `ask_turns` asks for of one face; 0 where the latents have no pose with a range of yaw."""
+    part = pose_part(latents)
+    return 0 if part is None else sum(len(axis.degrees) for axis in _axes(part, axes))
+
+
+def _axes(part: Pose, names: Collection[str]) -> tuple[Axis, ...]:
+    return tuple(
+        Axis(name, column, _angles(part, column, YAWS if name == "yaw" else OTHERS))
+        for column, name in enumerate(AXES)
+        if name in names and part.high[column] > part.low[column]
+    )
 
 
 def _angles(part: Pose, column: int, count: int) -> Float[Tensor, "k"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -12,15 +13,20 @@ from limner.errors import LimnerError
 from limner.heads import default_heads
 from limner.metrics.card import Card
 from limner.metrics.choosing import check_names
-from limner.metrics.evaluate import evaluate_model
+from limner.metrics.evaluate import choose_reals, evaluate_model
+from limner.metrics.extractors.base import Extractor
+from limner.metrics.reference import check_reference
 from limner.models import Model
 from limner.training.config import read_config
-from limner.training.distributed import join_world
+from limner.training.distributed import World, join_world
+from limner.training.evaluation_forecast import Forecast, announcement, words
 from limner.training.evaluation_record import ClosestPairs, keep
 from limner.training.evaluation_table import show_cards, shown
-from limner.training.instruments import AUTO, choose_instruments
+from limner.training.instruments import AUTO, TimeLimit, choose_instruments
 from limner.training.load import load
 from limner.training.team import WorldTeam
+
+_MINUTES_ON_A_CPU = 3.0
 
 
 def evaluate(
@@ -37,9 +43,11 @@ def evaluate(
     data: Path | None = None,
     seed: int = 0,
     device: str = "auto",
+    within: float | None = None,
 ) -> list[Card]:
     """Measure a trained model against its dataset; every number is kept with its card in RUN/metrics.
 
+    First it says what it will measure, with which network, on how many images, and about how long that takes here.
     Under torchrun the processes share the work and the numbers stay the same.
 
     Args:
@@ -47,8 +55,9 @@ def evaluate(
         metrics: which numbers: auto (all that can be measured here) or some of swd, ms_ssim, fid, fd, kid, kd,
             inception_score, precision, recall, density, coverage, ppl, copy_rate, attribute_accuracy, code_recovery,
             pose_control, identity_constancy, reconstruction; spaces or commas between them.
-        extractor: the network whose features are compared; auto takes inception where its weights are at hand, else
-            the probe in the dataset's folder, else efficientnet-lite0 where it is installed.
+        extractor: the network whose features are compared. auto takes on a GPU inception where its weights are at hand,
+            else the probe in the dataset's folder, else efficientnet-lite0 where it is installed; on a CPU the probe
+            first, and the others where metrics that need one are named or the time is enough (--within).
         extractor_weights: the network's file.
         resize: how images come to the network's size (clean, pytorch-fid, torch-fidelity); by default the network's
             own choice.
@@ -59,12 +68,18 @@ def evaluate(
         data: another dataset to compare with; by default the one the run was trained on.
         seed: of latents, of the choice of reals, and of what the metrics draw.
         device: auto, cpu, cuda, cuda:1 ….
+        within: minutes that auto for both --metrics and --extractor may take with inception or efficientnet-lite0;
+            above that features are left out, and the line says so. By default 3 on a CPU, unlimited on a GPU.
     """
     metrics = tuple(name for names in metrics for name in names.split(",") if name)
-    _check(run, metrics, count)
+    _check(run, metrics, count, within)
     with join_world(device) as world:
         model = load(run, weights, str(world.device))
         dataset = _open_data(run, model, data)
+        if reference is not None and metrics != (AUTO,):
+            check_reference(reference, metrics)
+        reals = choose_reals(dataset, split, count, seed)
+        forecast = Forecast(model, dataset, reals, split, count, seed, reference, world.size)
         found = choose_instruments(
             model,
             dataset,
@@ -72,15 +87,19 @@ def evaluate(
             extractor=extractor,
             weights=extractor_weights,
             resize=resize,
-            count=min(count, len(dataset.indices(split))),
+            count=len(reals),
             own_data=data is None,
             reference=reference,
             device=str(world.device),
+            limit=_limit(within, world, forecast),
         )
+        expected = forecast.steps(found.metrics, found.extractor, found.probe)
         pairs = ClosestPairs()
         with shown(world.is_first) as screen:
             for note in found.notes:
                 screen.note(note)
+            screen.note(announcement(found, forecast, expected))
+            screen.expect(expected, words(found, forecast))
             cards = evaluate_model(
                 model,
                 dataset,
@@ -95,6 +114,7 @@ def evaluate(
                 probe=found.probe,
                 reference=reference,
                 show_copies=pairs.keep,
+                poll=screen.poll,
                 progress=screen.told,
                 team=WorldTeam(world),
             )
@@ -104,7 +124,7 @@ def evaluate(
     return cards
 
 
-def _check(run: Path, metrics: tuple[str, ...], count: int) -> None:
+def _check(run: Path, metrics: tuple[str, ...], count: int, within: float | None) -> None:
     """Refuse what can be seen to be wrong before anything is read."""
     if AUTO in metrics and metrics != (AUTO,):
         raise LimnerError("metrics: auto stands for all that can be measured; name it alone, or name others")
@@ -112,8 +132,22 @@ def _check(run: Path, metrics: tuple[str, ...], count: int) -> None:
         check_names(metrics)
     if count < 1:
         raise LimnerError(f"count {count}: must be at least 1")
+    if within is not None and not 0 <= within < math.inf:
+        raise LimnerError(f"--within {within:g}: minutes, 0 or more; 0 takes no network that nobody asked for")
     if not run.is_dir():
         raise LimnerError(f"{run}: not a run's folder; give the folder that `limner train` printed")
+
+
+def _limit(within: float | None, world: World, forecast: Forecast) -> TimeLimit | None:
+    """The time that `auto` may take; None on a GPU where nobody asked for a limit."""
+    if within is None and world.device.type != "cpu":
+        return None
+    minutes = _MINUTES_ON_A_CPU if within is None else within
+
+    def expected(metrics: tuple[str, ...], network: Extractor) -> float:
+        return sum(forecast.steps(metrics, network, None).values())
+
+    return TimeLimit(60 * minutes, expected, WorldTeam(world).agree)
 
 
 def _open_data(run: Path, model: Model, data: Path | None) -> Dataset:

@@ -1,61 +1,102 @@
-"""An evaluation on the screen: a bar while it goes on, then its numbers, those of one extractor together."""
+"""An evaluation on the screen: a bar or lines while it runs, then its numbers, those of one extractor together."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 from limner.metrics.card import Card
 from limner.metrics.registry import METRICS
 from limner.training.evaluation_details import Details, details
+from limner.training.time_left import TimeLeft
 from limner.training.progress import duration
 
 ARROWS = {"lower": "↓", "higher": "↑", "as reals": "≈"}
+_SECONDS_PER_LINE = 10.0
 LEGEND = "↓ lower is better · ↑ higher is better · ≈ best near the reals' value"
 
 
 class Screen:
-    """A bar on standard error, and lines that stay; silent on all processes but the first."""
+    """What runs, how much is done and the time left, on standard error; silent on all processes but the first.
 
-    def __init__(self, console: Console, progress: Progress | None) -> None:
-        self._console, self._progress = console, progress
-        self._task: tuple[str, TaskID] | None = None
+    A bar on a terminal, which draws itself anew all the time; elsewhere a line at most every ten seconds.
+
+    Args:
+        console: where to write.
+        bar: None on the processes that say nothing.
+        clock: seconds that only grow.
+    """
+
+    def __init__(self, console: Console, bar: Progress | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console, self._bar, self._clock = console, bar, clock
+        self._pace: TimeLeft | None = None
+        self._task: TaskID | None = None
+        self._words: Mapping[str, str] = {}
+        self._what = ""
+        self._said = clock()
 
     def note(self, message: str) -> None:
         """Print one line."""
-        if self._progress is not None:
+        if self._bar is not None:
             self._console.print(message, highlight=False, markup=False, soft_wrap=True)
 
+    def expect(self, seconds: Mapping[str, float], words: Mapping[str, str]) -> None:
+        """Take the expected seconds of each step, in their order, and what to call those that are no metrics."""
+        self._pace, self._words = TimeLeft(seconds, clock=self._clock), words
+
     def told(self, what: str, done: int, of: int) -> None:
-        """Show how far it is: images of a set, or metrics computed."""
-        if self._progress is None:
+        """Show what runs now: a metric that is computed, or a set of images of which `done` are done."""
+        if self._bar is None:
             return
-        what = f"measuring: {what}" if what in METRICS else what
-        if self._task is None or self._task[0] != what:
-            if self._task is not None:
-                self._progress.remove_task(self._task[1])
-            self._task = what, self._progress.add_task(what, total=of)
-        self._progress.update(self._task[1], completed=done)
+        self._pace = self._pace or TimeLeft({what: 1.0}, measured=False, clock=self._clock)
+        self._what = f"measuring: {what}" if what in METRICS else f"{self._words.get(what, what)} {done:,} of {of:,}"
+        self._pace.reach(what, None if what in METRICS else done / max(of, 1))
+        self.poll()
+
+    def poll(self) -> None:
+        """Keep the bar or the lines up to date; to be called often while something runs."""
+        if self._bar is None or self._pace is None:
+            return
+        if self._console.is_terminal:
+            self._draw(self._bar, self._pace)
+        elif self._clock() - self._said >= _SECONDS_PER_LINE:
+            self._said = self._clock()
+            self.note(f"{self._what} · {_percent(self._pace)} done{_left(self._pace)}")
+
+    def _draw(self, bar: Progress, pace: TimeLeft) -> None:
+        if self._task is None:
+            self._task = bar.add_task("", total=1.0, share="", left="")
+        shown = {"share": _percent(pace), "left": _left(pace)}
+        bar.update(self._task, description=self._what, completed=pace.share, **shown)
+
+
+def _percent(pace: TimeLeft) -> str:
+    return f"{int(100 * pace.share)} %"  # rounded down: 100 % is not shown while something runs
+
+
+def _left(pace: TimeLeft) -> str:
+    seconds = pace.seconds_left
+    return "" if seconds is None else f" · {duration(seconds)} left"
 
 
 @contextmanager
 def shown(first: bool) -> Iterator[Screen]:
-    """A screen while it is measured; where it is no terminal, one line at the end."""
+    """A screen while it is measured, and at the end a line that says how long it took."""
     console = Console(stderr=True)
     if not first:
         yield Screen(console, None)
         return
-    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f} of {task.total:,.0f}")
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[share]}{task.fields[left]}")
     started = time.monotonic()
-    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress:
-        yield Screen(console, progress)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        yield Screen(console, bar)
     console.print(f"measured in {duration(time.monotonic() - started)}", highlight=False)
 
 

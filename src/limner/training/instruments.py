@@ -1,14 +1,19 @@
-"""Which networks an evaluation looks with: the extractor asked for or the best one at hand, and the dataset's probe."""
+"""Which networks an evaluation looks with: the extractor asked for or the best one at hand, and the dataset's probe.
+
+On a CPU "auto" prefers what is quick: the dataset's probe, then another network if the evaluation with it fits into the
+time allowed, then no network at all. Metrics asked for by name get the network they need, however long it takes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from limner.data.dataset import Dataset
 from limner.errors import LimnerError
-from limner.metrics.choosing import applicable, check_kinds, exists_for, reads
+from limner.metrics.choosing import applicable, check_kinds, check_metrics, check_reads, exists_for, reads
 from limner.metrics.codes import HasCodes, codes_of
 from limner.metrics.extractors import EXTRACTORS, available, open_extractor
 from limner.metrics.extractors.base import Extractor
@@ -17,6 +22,7 @@ from limner.metrics.probe.file import FILE_NAME
 from limner.metrics.registry import METRICS, Shown
 from limner.metrics.subject import Kind, kinds_of
 from limner.models import Model
+from limner.training.progress import duration
 
 AUTO = "auto"
 NO_EXTRACTOR = (
@@ -34,6 +40,19 @@ class Instruments:
     probe: ProbeExtractor | None
     metrics: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    why: str = ""
+    """why this extractor, or none: for the line that says what will be measured"""
+
+
+@dataclass(frozen=True)
+class TimeLimit:
+    """How long an evaluation may take with a network that nobody asked for."""
+
+    seconds: float
+    expected: Callable[[tuple[str, ...], Extractor], float]
+    """seconds of an evaluation of these metrics with that network"""
+    agree: Callable[[bool], bool]
+    """the first process's answer on all processes, since each measures its own speed"""
 
 
 def choose_instruments(
@@ -48,6 +67,7 @@ def choose_instruments(
     own_data: bool,
     reference: Path | None,
     device: str,
+    limit: TimeLimit | None = None,
 ) -> Instruments:
     """Open what the metrics need; where they are "auto", choose what can be measured with what is at hand.
 
@@ -62,6 +82,7 @@ def choose_instruments(
         own_data: whether the model was trained on this dataset.
         reference: file of reference statistics, if any.
         device: as torch names it.
+        limit: of the time that "auto" may spend on a network; None: the most comparable network, however long it takes.
 
     Raises:
         LimnerError: a name that is none, or a metric that does not exist with that extractor.
@@ -71,10 +92,17 @@ def choose_instruments(
     if not auto:
         check_kinds(metrics, kinds)
     notes: list[str] = []
-    network = None
+    network, why = None, "these metrics look at no features"
+    if auto:
+        kinds = _that_data_allow(kinds, model, dataset, notes)
+    measurable = partial(_measurable, count=count, kinds=kinds, own_data=own_data)
     if auto or any(METRICS[name].extractor != "none" for name in metrics if name in METRICS):
         names = () if auto else tuple(name for name in metrics if name in METRICS)
-        network = choose_extractor(extractor, names, weights, resize, dataset, model.resolution, device, notes)
+        # A reference was made with some network, most likely the most comparable one, so that one is tried first.
+        quick = None if limit is None or reference else Quick(limit, measurable if auto else None)
+        network, why = choose_extractor(
+            extractor, names, weights, resize, dataset, model.resolution, device, notes, quick
+        )
     elif extractor != AUTO or weights:
         notes.append(f"--extractor {extractor}: none of {', '.join(metrics)} looks at features")
     probe = _choose_probe(model, dataset, auto, metrics, network, device, notes)
@@ -82,15 +110,40 @@ def choose_instruments(
     if probe is not None and not own_data:
         notes.append(f"the probe has learnt from {dataset.name}; what it reads in fakes of other data need not hold")
     if auto:
-        kinds = _that_data_allow(kinds, model, dataset, notes)
-        metrics = applicable(network.name if network else None, count=count, probe=probe is not None, kinds=kinds)
-        metrics = tuple(name for name in metrics if own_data or METRICS[name].split is None)
+        metrics = measurable(network.name if network else None, probe=probe is not None)
         metrics = tuple(name for name in metrics if name not in unread)
         if reference and network is None:
             raise LimnerError(f"{reference}: {NO_EXTRACTOR}")
         if reference:
             metrics = tuple(name for name in metrics if METRICS[name].moments)
-    return Instruments(network, probe, tuple(metrics), tuple(notes))
+    check_metrics(metrics, network.name if network else None, probe=probe is not None)
+    if probe is not None:
+        check_reads(metrics, probe.accuracy)
+    return Instruments(network, probe, tuple(metrics), tuple(notes), why)
+
+
+def _measurable(
+    extractor: str | None, *, count: int, kinds: frozenset[Kind], own_data: bool, probe: bool = False
+) -> tuple[str, ...]:
+    """Return all metrics that exist with this extractor, for this kind of model and this dataset."""
+    found = applicable(extractor, count=count, probe=probe, kinds=kinds)
+    return tuple(name for name in found if own_data or METRICS[name].split is None)
+
+
+@dataclass(frozen=True)
+class Quick:
+    """The order of a CPU: the probe first, and for metrics that nobody named only what fits into the time."""
+
+    limit: TimeLimit
+    measured: Callable[[str | None], tuple[str, ...]] | None
+    """the metrics that an extractor of that name would measure; None where the metrics were named and need a network"""
+
+    def allows(self, network: Extractor) -> tuple[bool, float]:
+        """Return whether the evaluation with this network fits, and its expected seconds."""
+        if self.measured is None:
+            return True, 0.0
+        seconds = self.limit.expected(self.measured(network.name), network)
+        return self.limit.agree(seconds <= self.limit.seconds), seconds
 
 
 def choose_extractor(
@@ -102,18 +155,22 @@ def choose_extractor(
     resolution: int,
     device: str,
     notes: list[str],
-) -> Extractor | None:
+    quick: Quick | None = None,
+) -> tuple[Extractor | None, str]:
     """The extractor asked for; for "auto" the best at hand with which these metrics exist; None for "none".
 
-    What there is to say about the choice is added to `notes`.
+    Returns it with the reason for the choice. What else there is to say about it is added to `notes`.
     """
     if name == "none":
-        return None
-    if name == AUTO:
-        name = _best_at_hand(metrics, weights, dataset, resolution, device, notes) or ""
-        if not name:
-            notes.append(NO_EXTRACTOR)
-            return None
+        return None, "as asked"
+    if name != AUTO:
+        return _opened(name, weights, resize, dataset, resolution, device), "as asked"
+    return _best_at_hand(metrics, weights, resize, dataset, resolution, device, notes, quick)
+
+
+def _opened(
+    name: str, weights: Path | None, resize: str | None, dataset: Dataset, resolution: int, device: str
+) -> Extractor:
     if name == "probe" and weights is None:
         own, why = own_probe(dataset, resolution, device)
         if own is None:
@@ -125,23 +182,42 @@ def choose_extractor(
 def _best_at_hand(
     metrics: tuple[str, ...],
     weights: Path | None,
+    resize: str | None,
     dataset: Dataset,
     resolution: int,
     device: str,
     notes: list[str],
-) -> str | None:
-    """The most comparable first; among those with which all the metrics exist, where some are named."""
+    quick: Quick | None,
+) -> tuple[Extractor | None, str]:
+    """Choose the most comparable network at hand, or the quickest, with which all of these metrics exist."""
     fits = [name for name in EXTRACTORS if all(METRICS[m].extractor == "none" or exists_for(m, name) for m in metrics)]
+    place = resize, dataset, resolution, device
     if weights is not None or fits == ["inception"]:
-        return "inception"
-    if "inception" in available() and "inception" in fits:
-        return "inception"
+        why = "its weights were given" if weights is not None else f"{', '.join(metrics)} exist of it alone"
+        return _opened("inception", weights, *place), why
+    at_hand = [name for name in ("inception", "efficientnet-lite0") if name in available() and name in fits]
+    if quick is None and "inception" in at_hand:
+        return _opened("inception", None, *place), "its weights are at hand"
     if (dataset.folder / FILE_NAME).exists():
-        own, why = own_probe(dataset, resolution, device)
+        own, reason = own_probe(dataset, resolution, device)
         if own is not None:
-            return "probe"
-        notes.append(why)
-    return "efficientnet-lite0" if "efficientnet-lite0" in available() else None
+            return own, f"the dataset's own{_others(at_hand)}"
+        notes.append(reason)
+    too_long = []
+    for name in at_hand:
+        network = _opened(name, None, *place)
+        allowed, seconds = (True, 0.0) if quick is None else quick.allows(network)
+        if allowed:
+            return network, "it is installed" if name == "efficientnet-lite0" else "its weights are at hand"
+        too_long.append(f"with {name} about {duration(seconds)}, ask for that with --extractor {name}")
+    if too_long and quick is not None:
+        return None, f"for less than {duration(quick.limit.seconds)}; {'; '.join(too_long)}"
+    notes.append(NO_EXTRACTOR)
+    return None, "no extractor is at hand"
+
+
+def _others(names: Sequence[str]) -> str:
+    return f", and quick; also at hand: --extractor {' or '.join(names)}" if names else ""
 
 
 def own_probe(dataset: Dataset, resolution: int, device: str) -> tuple[ProbeExtractor | None, str]:

@@ -57,7 +57,7 @@ def statistics(
     side = resolution or data.resolutions[-1]
     with join_world(device) as world:
         notes: list[str] = []
-        network = choose_extractor(extractor, (), extractor_weights, resize, data, side, str(world.device), notes)
+        network, _ = choose_extractor(extractor, (), extractor_weights, resize, data, side, str(world.device), notes)
         if network is None:
             raise LimnerError(f"data statistics: {NO_EXTRACTOR}")
         chosen = choose_reals(data, split, len(data.indices(split)) if count is None else count, seed)
