@@ -78,4 +78,4 @@ train began --width 24 --learning-rate 4e-4 --gamma 0.7 --k-rate 0.02
 train vae
 train vae-gan
 
-limner compare "${runs[@]}" --out "$out/compare.html"
+limner compare "${runs[@]}" --out "$out/compare.html" --overwrite

@@ -67,7 +67,7 @@ def test_every_model_gets_the_same_terms(tmp_path: Path, tiny_dataset_folder: Pa
     outs = [value(line, "--out") for line in trained]
     assert len(set(outs)) == 2 * len(EIGHT)
     assert [line for line in lines if line[0] == "evaluate"] == [["evaluate", out, "--count", "99"] for out in outs]
-    assert lines[-1] == ["compare", *outs, "--out", str(tmp_path / "out" / "compare.html")]
+    assert lines[-1] == ["compare", *outs, "--out", str(tmp_path / "out" / "compare.html"), "--overwrite"]
 
 
 def test_it_goes_on_where_it_was_stopped_and_passes_over_what_is_finished(

@@ -17,12 +17,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from limner.cli import main
 from limner.errors import LimnerError
 from limner.explore.pictures import read_provenance, save_picture, sheet
 from limner.metrics.card import Card
 from limner.training.log import RunLog
 from limner.training.plots import Mark, Series, line_plot, tick_label, ticks
 from limner.training.report import write_report
+from test_card import card as make_card
 
 HOSTILE = "<script>alert(1)</script>\"'&\x00\x1b[2J\u202e\ud800"
 VOID = {"meta", "img", "source"}
@@ -338,6 +340,34 @@ def test_writing_again_replaces_the_page_whole(tmp_path: Path, monkeypatch: pyte
         write_report(run)
     assert (run / "report.html").read_bytes() == before
     assert {file.name for file in run.iterdir()} == {"config.json", "log.jsonl", "report.html"}
+
+
+def test_a_folder_that_is_no_run_is_refused_and_nothing_is_written_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "metrics").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["report", str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert f"{tmp_path}: not a run" in said.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_is_left_of_a_run_has_a_report(tmp_path: Path) -> None:
+    """Its settings, its log, a checkpoint or a number alone is enough."""
+    for name in ("config.json", "log.jsonl", "checkpoints/images-000000000016.safetensors", "metrics/card.json"):
+        run = tmp_path / name.split("/")[0].split(".")[0]
+        file = run / name
+        file.parent.mkdir(parents=True)
+        file.write_text(
+            {"config.json": '{"model_name": "vae"}', "log.jsonl": '{"event": "tick", "images": 3}\n'}.get(name, "")
+        )
+        if name.startswith("metrics"):
+            make_card().write(file)
+        assert main(["report", str(run)]) == 0
+        assert (run / "report.html").is_file()
 
 
 def test_no_run_no_report(tmp_path: Path) -> None:

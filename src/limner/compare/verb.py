@@ -9,6 +9,7 @@ import tyro
 
 from limner.compare.two import show_two
 from limner.errors import LimnerError
+from limner.files import refuse_overwriting
 
 
 def compare(
@@ -18,6 +19,7 @@ def compare(
     ignore: tuple[str, ...] = (),
     reach: str | None = None,
     device: str = "auto",
+    overwrite: bool = False,
 ) -> None:
     """Put trained models side by side on equal terms; runs that differ by their seed alone are one row, with intervals.
 
@@ -31,6 +33,7 @@ def compare(
             the cards any field, such as code_version.
         reach: the score whose cost is told, such as swd=20; by default the best one that every run reached.
         device: what draws the page's faces: auto, cpu, cuda, cuda:N or mps.
+        overwrite: replace the page if it is there already.
     """
     if len(runs) < 2:
         raise LimnerError("compare: name two runs or more; one alone is told of by its report.html")
@@ -41,4 +44,6 @@ def compare(
         return
     from limner.compare.many import compare_many
 
-    compare_many(runs, out=out or Path("compare.html"), ignore=ignore, reach=reach, device=device)
+    page = out or Path("compare.html")
+    refuse_overwriting([page], overwrite)
+    compare_many(runs, out=page, ignore=ignore, reach=reach, device=device)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from limner.errors import LimnerError
 from limner.explore.pictures import check_suffix, save_picture, sheet
+from limner.files import refuse_overwriting
 
 _MOST_SEEDS = 100_000
 _LARGEST_SEED = 2**63 - 1
@@ -31,6 +32,7 @@ def sample(
     wanted: Annotated[str, tyro.conf.arg(name="with", metavar="Male,Smiling")] = "",
     unwanted: Annotated[str, tyro.conf.arg(name="without", metavar="Eyeglasses")] = "",
     device: str = "auto",
+    overwrite: bool = False,
 ) -> None:
     """Draw faces from a trained model: one seed is one face, whatever the other seeds and the device.
 
@@ -45,14 +47,17 @@ def sample(
             others are as in a row of the data, drawn by the seed.
         unwanted: attributes that no face is to have.
         device: auto, cpu, cuda, cuda:N or mps.
+        overwrite: replace what --out names, if it is there already.
     """
     chosen = parse_seeds(seeds)
-    out = out if out is not None else default_sheet(run, "seeds", spell_seeds(chosen))
+    own, out = out is None, out if out is not None else default_sheet(run, "seeds", spell_seeds(chosen))
     if columns is not None and columns < 1:
         raise LimnerError(f"--columns {columns}: a sheet needs at least one face a row")
     one_sheet = bool(out.suffix) and not out.is_dir()
     if one_sheet:
         check_suffix(out)
+    files = [out] if one_sheet else [out / f"seed{seed:04d}.png" for seed in chosen]
+    refuse_overwriting(files, own or overwrite)
     model, origin = load_with_origin(run, weights, device)
     asked = asked_attributes(model, wanted, unwanted)
     if asked:
@@ -63,8 +68,8 @@ def sample(
         picture = sheet(images, columns, scale=max(-(-_SHEET_CELL_PIXELS // images.shape[1]), 1))
         save_picture(picture, out, {**origin, "seeds": spell_seeds(chosen)})
     else:
-        for seed, face in zip(chosen, faces, strict=True):
-            save_picture(Image.fromarray(face), out / f"seed{seed:04d}.png", {**origin, "seeds": str(seed)})
+        for seed, file, face in zip(chosen, files, faces, strict=True):
+            save_picture(Image.fromarray(face), file, {**origin, "seeds": str(seed)})
     print(f"{len(chosen)} {'face' if len(chosen) == 1 else 'faces'}: {out}")
 
 

@@ -13,6 +13,7 @@ from limner.explore.captions import captioned
 from limner.explore.pictures import READABLE, read_provenance, sheet
 from limner.explore.time_lapse import time_lapse
 from limner.explore.video import require_av, write_video
+from limner.files import refuse_overwriting
 
 _SIDE_PIXELS = 800
 """a film's larger side is about this, or less: faces are enlarged and reduced by whole factors"""
@@ -30,6 +31,7 @@ def timelapse(
     every: int | None = None,
     seconds: float | None = None,
     hold: float = 2.0,
+    overwrite: bool = False,
 ) -> None:
     """The same faces from a run's first sheet to its newest, each with its size and the images seen.
 
@@ -43,11 +45,13 @@ def timelapse(
         every: 2 takes every second sheet, and so on, and always the newest; by default at most about 240 are taken.
         seconds: how long it takes to the newest sheet; by default 8, and 0.05 to 0.5 for a sheet.
         hold: seconds that the newest stays longer.
+        overwrite: replace what --out names, if it is there already.
     """
     from limner.training.drawn import drawn_sheets
 
-    out = out if out is not None else run / "timelapse.gif"
+    own, out = out is None, out if out is not None else run / "timelapse.gif"
     _check(run, out, faces, every, seconds, hold)
+    refuse_overwriting([out], own or overwrite)
     drawn = drawn_sheets(run)
     if len(drawn) < 2:
         raise LimnerError(

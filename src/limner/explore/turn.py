@@ -32,6 +32,7 @@ from limner.explore.turning import (
     turning_faces,
 )
 from limner.explore.video import require_av, write_video
+from limner.files import refuse_overwriting
 
 MOVING = (".webp", ".gif", ".mp4")
 _CELL_PIXELS = 96
@@ -56,6 +57,7 @@ def turn(
     wanted: Annotated[str, tyro.conf.arg(name="with", metavar="Male,Smiling")] = "",
     unwanted: Annotated[str, tyro.conf.arg(name="without", metavar="Eyeglasses")] = "",
     device: str = "auto",
+    overwrite: bool = False,
 ) -> None:
     """Turn faces: a seed is the person that `limner sample` draws for it, looked at from one angle after another.
 
@@ -78,13 +80,15 @@ def turn(
         wanted: attributes that every face is asked to have, with commas between them; of conditional models.
         unwanted: attributes that no face is to have.
         device: auto, cpu, cuda, cuda:N or mps.
+        overwrite: replace what --out names, if it is there already.
     """
     chosen = parse_seeds(seeds)
     asked = {axis: parse_angles(axis, text) for axis, text in zip(AXES, (yaw, pitch, roll), strict=True) if text}
-    out = out if out is not None else default_sheet(run, "turn", spell_seeds(chosen))
+    own, out = out is None, out if out is not None else default_sheet(run, "turn", spell_seeds(chosen))
     moving = out.suffix.lower() in MOVING
     steps = (_FRAMES if moving else _COLUMNS) if steps is None else steps
     _check(len(chosen), steps, frames_per_second, out)
+    refuse_overwriting([out], own or overwrite)
     model, origin = load_with_origin(run, weights, device)
     spans = spans_to_turn(model, asked)
     if moving and not any(span.turns for span in spans):

@@ -25,6 +25,7 @@ from limner.explore.sample import (
 )
 from limner.explore.time_lapse import time_lapse
 from limner.explore.video import require_av, write_video
+from limner.files import refuse_overwriting
 
 MOVING = (".webp", ".gif", ".mp4")
 _CELL_PIXELS = 96
@@ -45,6 +46,7 @@ def walk(
     wanted: Annotated[str, tyro.conf.arg(name="with", metavar="Male,Smiling")] = "",
     unwanted: Annotated[str, tyro.conf.arg(name="without", metavar="Eyeglasses")] = "",
     device: str = "auto",
+    overwrite: bool = False,
 ) -> None:
     """Walk from face to face: each part of the latents along its prior's geodesic, a great circle for a sphere.
 
@@ -63,10 +65,12 @@ def walk(
         wanted: attributes that every face is asked to have, with commas between them; of conditional models.
         unwanted: attributes that no face is to have.
         device: auto, cpu, cuda, cuda:N or mps.
+        overwrite: replace what --out names, if it is there already.
     """
     chosen = parse_seeds(seeds)
-    out = out if out is not None else default_sheet(run, "walk", ",".join(map(str, chosen)))
+    own, out = out is None, out if out is not None else default_sheet(run, "walk", ",".join(map(str, chosen)))
     _check(chosen, steps, frames_per_second, out, loop)
+    refuse_overwriting([out], own or overwrite)
     model, origin = load_with_origin(run, weights, device)
     asked = asked_attributes(model, wanted, unwanted)
     ends = [latents_of_seed(model, seed, asked) for seed in chosen]

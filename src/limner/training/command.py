@@ -18,7 +18,7 @@ from limner.models.dcgan import DCGAN, DCGANConfig
 from limner.program import limner_command
 from limner.training import run
 from limner.training.config import TrainConfig, read_config
-from limner.training.report import write_report
+from limner.training.report import check_run, write_report
 
 M = TypeVar("M")
 F = TypeVar("F", bound="PlanFlags[Any]")
@@ -146,6 +146,7 @@ def report(run: tyro.conf.Positional[Path]) -> None:
     Args:
         run: folder of a run.
     """
+    check_run(run)
     print(f"report        {write_report(run)}")
 
 

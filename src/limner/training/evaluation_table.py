@@ -73,8 +73,8 @@ class Screen:
     def _draw(self, bar: Progress, pace: TimeLeft) -> None:
         if self._task is None:
             self._task = bar.add_task("", total=1.0, share="", left="")
-        shown = {"share": _percent(pace), "left": _left(pace)}
-        bar.update(self._task, description=self._what, completed=pace.share, **shown)
+        share, left = _percent(pace), _left(pace)
+        bar.update(self._task, description=self._what, completed=pace.share, share=share, left=left)
 
 
 def _percent(pace: TimeLeft) -> str:

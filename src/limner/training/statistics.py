@@ -10,6 +10,7 @@ import tyro
 
 from limner.data.dataset import Dataset, open_dataset
 from limner.errors import LimnerError
+from limner.files import refuse_overwriting
 from limner.metrics.extractors.base import Extractor
 from limner.metrics.moments import Moments
 from limner.metrics.reference import protocol_of
@@ -36,6 +37,7 @@ def statistics(
     split: Literal["train", "valid", "test", "all"] = "train",
     seed: int = 0,
     device: str = "auto",
+    overwrite: bool = False,
 ) -> None:
     """Write a dataset's reference statistics (mu and sigma) for `limner evaluate --reference`, or for other programs.
 
@@ -50,9 +52,11 @@ def statistics(
         split: of the dataset.
         seed: of the choice of images, where not all are taken.
         device: auto, cpu, cuda, cuda:1 ….
+        overwrite: replace the file if it is there already.
     """
     if file.suffix != ".npz":
         raise LimnerError(f"{file}: reference statistics are .npz files; name it {file.name}.npz")
+    refuse_overwriting([file], overwrite)
     data = open_dataset(dataset)
     side = resolution or data.resolutions[-1]
     with join_world(device) as world:
