@@ -14,7 +14,7 @@ from limner.compare import curves, figures, tables
 from limner.compare.contenders import Group, group_runs, read_contender
 from limner.compare.cost import Goal, choose_goal
 from limner.compare.faces import SHEET_FACES, Cast, choose_cast
-from limner.compare.scores import Column, columns
+from limner.compare.scores import Column, columns, counts_note
 from limner.compare.style import STYLE
 from limner.compare.terms import check_ignored, check_terms
 from limner.errors import LimnerError
@@ -53,7 +53,8 @@ def compare_many(
     console = Console()
     for start in range(0, len(groups), _MODELS_ABREAST):
         console.print(_screen_table(groups, groups[start : start + _MODELS_ABREAST], found))
-    for line in [*uneven, *notes]:
+    counts = counts_note([column.sample for column in found])
+    for line in [*uneven, *notes, *([counts] if counts else [])]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"page          {out}", highlight=False, markup=False, soft_wrap=True)
     return out
@@ -61,7 +62,7 @@ def compare_many(
 
 def _screen_table(groups: Sequence[Group], shown: Sequence[Group], found: Sequence[Column]) -> Table:
     """Metrics down and some of the models across, since a terminal is narrow; the best of all is bold."""
-    table = Table("metric", "", *(group.name for group in shown))
+    table = Table("metric", "", *(f"{group.name}\nat {group.runs[0].images_seen:,} images seen" for group in shown))
     table.columns[0].no_wrap, table.columns[0].min_width = True, max(len(column.title) for column in found)
     for column in found:
         best, cells = column.best(groups), []

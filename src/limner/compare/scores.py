@@ -118,10 +118,29 @@ def columns(groups: Sequence[Group], ignore: Collection[str]) -> tuple[list[Colu
         made.setdefault(key, []).append((column, unlike))
     chosen = _titled([max(several, key=_worth) for several in made.values()])
     notes = [line for _, lines in chosen for line in lines]
+    notes += [line for column, _ in chosen for line in _of_older_checkpoints(column, groups)]
     if not any(len(column.cards) > 1 for column, _ in chosen):
         names = ", ".join(str(run.folder) for group in groups for run in group.runs)
         raise LimnerError(notes[0] if notes else f"{names}: no number in common; measure each: limner evaluate RUN")
     return sorted((column for column, _ in chosen), key=_place), notes
+
+
+def _of_older_checkpoints(column: Column, groups: Sequence[Group]) -> list[str]:
+    """A line for each run that has a column's number of an older checkpoint alone: it is not of the model shown."""
+    kind = column.sample.name, column.sample.split, column.sample.weights
+    lines = []
+    for run in (run for group in groups for run in group.runs if column.card(run) is None and not _has(run, kind)):
+        older = [card.images_seen or 0 for card in run.record.cards if (card.name, card.split, card.weights) == kind]
+        if older:
+            lines.append(
+                f"{run.folder}: its {kind[0]} is of {max(older):,} images seen and its newest checkpoint has "
+                f"{run.images_seen:,}; measure that: limner evaluate {run.folder}"
+            )
+    return lines
+
+
+def _has(run: Contender, kind: _Kind) -> bool:
+    return any((card.name, card.split, card.weights) == kind for card in run.cards)
 
 
 def _titled(chosen: Sequence[tuple[Column, list[str]]]) -> list[tuple[Column, list[str]]]:
@@ -176,3 +195,17 @@ def _column(kind: _Kind, groups: Sequence[Group], ignore: Collection[str]) -> tu
 def _not_asked(first: Group, second: Group) -> tuple[str, ...]:
     """A model with codes of its own is given no attributes: its cards cannot say which, as the others' do."""
     return ("attributes",) if bool(first.code_parts) != bool(second.code_parts) else ()
+
+
+def counts_note(cards: Sequence[Card]) -> str:
+    """Return a sentence that names the counts, where metrics of one table were measured on unequal counts; or ""."""
+    counts: dict[int, list[str]] = {}
+    for card in cards:
+        if card.metric not in METRICS or METRICS[card.metric].takes:  # others take a part of the count, by their rule
+            counts.setdefault(card.count_fakes, []).append(card.metric)
+    if len(counts) < 2:
+        return ""
+    listed = "; ".join(
+        f"{', '.join(dict.fromkeys(names))} on {count:,}" for count, names in sorted(counts.items(), reverse=True)
+    )
+    return f"The metrics were measured on different numbers of images: {listed}"

@@ -8,7 +8,7 @@ from statistics import fmean
 
 from limner.compare.contenders import Group
 from limner.compare.cost import Goal, cost_of, parameters, reached
-from limner.compare.scores import Column, Estimate
+from limner.compare.scores import Column, Estimate, counts_note
 from limner.metrics.registry import METRICS
 from limner.training.evaluation_table import ARROWS, LEGEND
 from limner.training.page import text
@@ -16,19 +16,26 @@ from limner.training.progress import duration, kimg
 
 _OF_THE_DATA = ("reals", "expected", "probe", "mean_face")
 """sub-values to read a value beside that are not of the model"""
+_UNITS = {"ppl": "pairs"}
+"""what a card's count is of, where not images"""
 
 
 def number_table(groups: Sequence[Group], columns: Sequence[Column]) -> str:
     """A row a group, a column a metric; the best is marked where the intervals leave no doubt."""
     best = {column.title: column.best(groups) for column in columns}
     splits = sorted({column.sample.split or "" for column in columns} - {""})
-    head = '<th scope="col">model</th>' + "".join(_heading(column, len(splits) > 1) for column in columns)
+    head = '<th scope="col">model</th><th scope="col" class="number">images seen</th>' + "".join(
+        _heading(column, len(splits) > 1) for column in columns
+    )
     body = ""
     for group in groups:
         cells = "".join(_cell(column.estimate(group), best[column.title] is group, group) for column in columns)
-        body += f'<tr><th scope="row">{text(group.name)}</th>{cells}</tr>'
+        seen = f'<td class="number">{group.runs[0].images_seen:,}</td>'
+        body += f'<tr><th scope="row">{text(group.name)}</th>{seen}{cells}</tr>'
     table = _side_table(f"{_looked_with(columns)}</tr><tr>{head}", body)
-    return table + _legend(groups, any(best.values()), splits)
+    counts = counts_note([column.sample for column in columns])
+    uneven = f'<p class="aside">{text(counts)}.</p>' if counts else ""
+    return table + _legend(groups, any(best.values()), splits) + uneven
 
 
 def _side_table(head: str, body: str) -> str:
@@ -40,13 +47,14 @@ def _looked_with(columns: Sequence[Column]) -> str:
     cells = ""
     for title, several in groupby(columns, lambda column: column.sample.extractor or "pixels"):
         cells += f'<th scope="colgroup" colspan="{len(list(several))}" class="network">{text(title)}</th>'
-    return f"<th></th>{cells}"
+    return f"<th></th><th></th>{cells}"
 
 
 def _heading(column: Column, name_split: bool) -> str:
     spec = METRICS.get(column.metric)
     arrow = f" {ARROWS[spec.better]}" if spec else ""
-    count = f"{column.sample.count_fakes:,}" + (f" {column.sample.split or ''}" if name_split else "")
+    count = f"{column.sample.count_fakes:,} {_UNITS.get(column.metric, 'images')}"
+    count += f" {column.sample.split or ''}" if name_split else ""
     small = "".join(f"<small>{text(line)}</small>" for line in (count, _of_the_data(column)) if line)
     summary = f' title="{text(spec.summary)}"' if spec else ""
     return f'<th scope="col" class="number"{summary}>{text(column.metric.replace("_", " "))}{arrow}{small}</th>'
@@ -99,7 +107,7 @@ def _legend(groups: Sequence[Group], marked: bool, splits: Sequence[str]) -> str
             if marked
             else " · no model is better than every other by more than both intervals, so none is marked"
         )
-    reals = f" · under each metric: its fakes, against reals of the split {splits[0]}" if len(splits) == 1 else ""
+    reals = f" · under each metric: how many fakes, against reals of the split {splits[0]}" if len(splits) == 1 else ""
     return f'<p class="aside">{text(said)} · {text(LEGEND)}{text(reals)}</p>'
 
 
