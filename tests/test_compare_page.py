@@ -107,6 +107,27 @@ def test_runs_on_one_page(capsys, runs: Path, tmp_path: Path) -> None:
     assert len(marked) == len(pictures(page)) - 1, "all but the photos"
 
 
+def test_on_a_narrow_page_rows_become_lists_whose_lines_name_their_column(capsys, runs: Path, tmp_path: Path) -> None:
+    """Where the heading is hidden each cell says by itself what it is of; the other tables scroll within their box."""
+    out = tmp_path / "page.html"
+    words = (runs / "dcgan-0", runs / "vae-0", "--reach", "swd=1e9", "--out", out)
+    assert compare(capsys, *words)[0] == 0
+    source = out.read_text()
+    narrow = source.partition("@media(max-width:600px){\ntable.side.side")[2].partition("</style>")[0]
+    assert "table.side.side.stack thead{display:none}" in narrow
+    assert "content:attr(data-name)" in narrow
+    stacked = re.findall(r'<table class="side stack">.*?</table>', source)
+    assert len(stacked) == 2, "cost, and one attribute at a time"
+    for table, named in zip(
+        stacked, (["parameters", "peak memory", "time to swd_16 ≤ 1e+09"], ["dcgan", "vae"]), strict=True
+    ):
+        names = re.findall(r'<td [^>]*data-name="(.*?)"', table)
+        assert len(names) == table.count("<td"), "every cell"
+        assert set(named) <= set(names)
+    boxes = re.findall(r'<div class="(?:panel wide|flips)"><table', source)
+    assert len(boxes) == source.count('<table class="side'), "each table in a box of its own"
+
+
 def card(run: Path, name: str) -> float:
     (file,) = (run / "metrics").glob(f"*-{name}-train-ema.json")
     return read_card(file).value

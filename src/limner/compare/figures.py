@@ -87,14 +87,16 @@ def flip_table(groups: Sequence[Group], cast: Cast) -> str:
         return ""
     names = list(dict.fromkeys(name for group in shown for name in found[group.name]))
     head = "".join(f'<th scope="col">{text(group.name)}{_code_note(group)}</th>' for group in shown)
+    coded = ", ".join(group.name for group in shown if not group.conditional)
+    codes = f" Of {text(coded)} a code of that name is turned." if coded else ""
     body = ""
     for name in names:
         cells = "".join(_flip_cell(found[group.name].get(name), group, name) for group in shown)
         body += f'<tr><th scope="row">{text(name.replace("_", " "))}</th>{cells}</tr>'
     return (
         f"<p>{STRIP_LATENTS} faces of each model, above without the attribute, below with it, all else kept. The "
-        "number is how much a flip changes a pixel on average, in percent of its range, over 8 faces.</p>"
-        f'<div class="flips"><table class="side"><thead><tr><th scope="col">attribute</th>{head}</tr></thead>'
+        f"number is how much a flip changes a pixel on average, in percent of its range, over 8 faces.{codes}</p>"
+        f'<div class="flips"><table class="side stack"><thead><tr><th scope="col">attribute</th>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
 
@@ -105,11 +107,12 @@ def _code_note(group: Group) -> str:
 
 
 def _flip_cell(flip: Flip | None, group: Group, name: str) -> str:
+    named = f'data-name="{text(group.name)}"'
     if flip is None:
-        return '<td class="none">–</td>'
+        return f'<td class="none" {named}>–</td>'
     strip = flip.faces.reshape(-1, *flip.faces.shape[2:])
     picture = _picture(strip, flip.faces.shape[1], group, f"{group.name}: without and with {name}")
-    return f'<td class="crisp">{picture}<small>{100 * flip.change:.1f} %</small></td>'
+    return f'<td class="crisp" {named}>{picture}<small>{100 * flip.change:.1f} %</small></td>'
 
 
 def code_figures(groups: Sequence[Group], cast: Cast) -> str:

@@ -35,6 +35,11 @@ td.best{color:var(--accent);font-weight:700}
 .losses h3 small{font-weight:400;color:var(--quiet)}
 .losses .plots{grid-template-columns:repeat(auto-fill,minmax(min(100%,240px),1fr));gap:12px}
 .losses .ticks text{font-size:15px}
+.panel.wide,.flips{--edge:rgba(0,0,0,.22);background:
+linear-gradient(to right,var(--card) 40%,transparent) 0 0/48px 100% no-repeat local,
+linear-gradient(to left,var(--card) 40%,transparent) 100% 0/48px 100% no-repeat local,
+linear-gradient(to right,var(--edge),transparent) 0 0/14px 100% no-repeat scroll,
+linear-gradient(to left,var(--edge),transparent) 100% 0/14px 100% no-repeat scroll,var(--card)}
 @media(max-width:1000px){.flips{overflow-x:auto}.flips table.side.side{table-layout:auto}
 .flips td img{width:100px}.flips thead th{position:static}
 .flips thead th:first-child{position:sticky}}
@@ -44,5 +49,19 @@ table.side.side th,table.side.side td,table.side.side td:last-child{display:tabl
 border-top:1px solid var(--rule)}
 table.side.side thead th,table.side.side tbody tr:first-child>*{border-top:0}
 table.side.side th[scope=row]{min-width:100px;max-width:112px;font-size:12.5px}
+table.side.side.stack thead{display:none}
+table.side.side.stack,table.side.side.stack tbody,table.side.side.stack tr{display:block}
+table.side.side.stack tr{padding:8px 0;border-top:1px solid var(--rule)}
+table.side.side.stack tr:first-child{border-top:0}
+table.side.side.stack th[scope=row]{display:block;position:static;max-width:none;border:0;padding:2px 0;font-size:14px}
+table.side.side.stack td,table.side.side.stack td:last-child{border:0;padding:2px 0}
+table.side.side.stack td::before{content:attr(data-name);color:var(--quiet);font-weight:400}
+.panel table.side.side.stack td{display:flex;flex-wrap:wrap;justify-content:flex-end;gap:0 10px;white-space:normal}
+.panel table.side.side.stack td::before{margin-right:auto;text-align:left}
+.panel table.side.side.stack td small{width:100%}
+.flips table.side.side.stack tr{display:grid;grid-template-columns:1fr 1fr;gap:4px 14px}
+.flips table.side.side.stack th[scope=row]{grid-column:1/-1}
+.flips table.side.side.stack td{display:block;font-size:12px;overflow-wrap:anywhere}
+.flips table.side.side.stack td img{width:100%}
 }
 """

@@ -38,8 +38,17 @@ def number_table(groups: Sequence[Group], columns: Sequence[Column]) -> str:
     return table + _legend(groups, any(best.values()), splits) + uneven
 
 
-def _side_table(head: str, body: str) -> str:
-    return f'<div class="panel"><table class="side"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+def _side_table(head: str, body: str, *, stacks: bool = False) -> str:
+    """A table that scrolls within its box where the page is narrow, or whose rows become lists there.
+
+    Args:
+        head: cells of the heading.
+        body: rows; where `stacks`, each cell names its column in `data-name`.
+        stacks: whether rows become lists.
+    """
+    kind = "side stack" if stacks else "side"
+    table = f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<div class="panel wide">{table}</div>'
 
 
 def _looked_with(columns: Sequence[Column]) -> str:
@@ -130,11 +139,14 @@ def cost_table(groups: Sequence[Group], goal: Goal | None) -> str:
     head = "".join(f'<th scope="col" class="number">{text(name)}</th>' for name in names)
     body = "".join(
         f'<tr><th scope="row">{text(group.name)}</th>'
-        + "".join(f'<td class="number">{cell}</td>' for cell in [*_spent(group), *(_to_goal(group, goal))])
+        + "".join(
+            f'<td class="number" data-name="{text(name)}">{cell}</td>'
+            for name, cell in zip(names, [*_spent(group), *_to_goal(group, goal)], strict=True)
+        )
         + "</tr>"
         for group in groups
     )
-    return _side_table(f'<th scope="col">model</th>{head}', body)
+    return _side_table(f'<th scope="col">model</th>{head}', body, stacks=True)
 
 
 def _spent(group: Group) -> list[str]:
