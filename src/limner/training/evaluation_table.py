@@ -15,8 +15,8 @@ from rich.table import Table
 from limner.metrics.card import Card
 from limner.metrics.registry import METRICS
 from limner.training.evaluation_details import Details, details
-from limner.training.time_left import TimeLeft
 from limner.training.progress import duration
+from limner.training.time_left import TimeLeft
 
 ARROWS = {"lower": "↓", "higher": "↑", "as reals": "≈"}
 _SECONDS_PER_LINE = 10.0
