@@ -254,6 +254,23 @@ def test_piped_a_line_comes_every_ten_seconds_and_names_what_runs() -> None:
     assert len(lines) == 9
 
 
+def test_on_a_terminal_each_step_is_named_as_soon_as_it_begins() -> None:
+    clock, out = Clock(), io.StringIO()
+    console = Console(file=out, force_terminal=True, width=120)
+    with evaluation_table.Progress(*evaluation_table.columns(), console=console, auto_refresh=False) as bar:
+        screen = evaluation_table.Screen(console, bar, clock)
+        screen.expect({"fakes": 10.0, "swd": 20.0, "fd": 30.0}, {"fakes": "generated images"})
+        steps = (
+            ("fakes", 5.0, "generated images 1 of 2"),
+            ("swd", 10.0, "measuring: swd"),
+            ("fd", 30.0, "measuring: fd"),
+        )
+        for what, clock.now, text in steps:
+            screen.told(what, 1, 2)
+            assert text in out.getvalue()
+    assert "50 % · 30 s left" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
+
+
 def test_what_is_named_is_what_runs(tiny_dataset: Dataset) -> None:
     """Whenever the evaluation polls, the code that runs is that of the step last told."""
     code = {"swd": "swd.py", "copy_rate": "copies.py", "kd": "kernel.py", "precision": "neighbours.py"}

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn
 from rich.table import Table
 
 from limner.metrics.card import Card
@@ -39,7 +39,7 @@ class Screen:
         self._pace: TimeLeft | None = None
         self._task: TaskID | None = None
         self._words: Mapping[str, str] = {}
-        self._what = ""
+        self._step = self._what = ""
         self._said = clock()
 
     def note(self, message: str) -> None:
@@ -59,6 +59,9 @@ class Screen:
         self._what = f"measuring: {what}" if what in METRICS else f"{self._words.get(what, what)} {done:,} of {of:,}"
         self._pace.reach(what, None if what in METRICS else done / max(of, 1))
         self.poll()
+        if what != self._step:
+            self._step = what
+            self._bar.refresh()  # at once: the thread that draws may have to wait for what runs now
 
     def poll(self) -> None:
         """Keep the bar or the lines up to date; to be called often while something runs."""
@@ -86,6 +89,11 @@ def _left(pace: TimeLeft) -> str:
     return "" if seconds is None else f" · {duration(seconds)} left"
 
 
+def columns() -> tuple[ProgressColumn, ...]:
+    """The parts of the bar: what runs, how far, the time left."""
+    return TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[share]}{task.fields[left]}")
+
+
 @contextmanager
 def shown(first: bool) -> Iterator[Screen]:
     """A screen while it is measured, and at the end a line that says how long it took."""
@@ -93,9 +101,8 @@ def shown(first: bool) -> Iterator[Screen]:
     if not first:
         yield Screen(console, None)
         return
-    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[share]}{task.fields[left]}")
     started = time.monotonic()
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with Progress(*columns(), console=console, disable=not console.is_terminal) as bar:
         yield Screen(console, bar)
     console.print(f"measured in {duration(time.monotonic() - started)}", highlight=False)
 
