@@ -17,12 +17,12 @@ from torch import Tensor
 
 from limner.data.dataset import Dataset
 from limner.models import MODELS, Encodes
-from limner.training import run, sheets, watches
+from limner.training import bounds, run, sheets, watches
 from limner.training.alarms import GOOD_READINGS, Alarms, active
 from limner.training.config import TrainConfig
 from limner.training.log import read_log
-from limner.training.sheets import apart
 from limner.training.trainer import Trainer
+from limner.training.variety import Variety, apart
 from tiny import tiny_config
 
 Event = dict[str, Any]
@@ -85,7 +85,8 @@ def broken(kind: str, **losses: float | Callable[[float], float]) -> Callable[[f
 
 
 def exploding(at: float) -> float:
-    return 2.0 * 1.5 ** max(0.0, at - 60)
+    """Up to a hundred thousand times; beyond that there is an alarm about its size as well."""
+    return noisy(2.0 * 1.5 ** min(max(0.0, at - 60), 28))
 
 
 FAULTS: dict[str, tuple[str, Callable[[float], dict[str, float]], str, str]] = {
@@ -216,6 +217,67 @@ def test_ticks_far_apart_or_close_together_wait_for_as_many_images() -> None:
     assert [said["images"] for said in told(Alarms({}), far)] == [200_000]
 
 
+# --- sizes --------------------------------------------------------------------------------------------------------
+
+
+def sized(losses: Mapping[str, float], count: int = 30, resolution: int = 32, **weights: float) -> list[Event]:
+    """Ticks of 1 kimg in which all but the healthy losses are the same, noisy."""
+    sizes = {"generator/largest": 1.1, "generator/at_start": 0.5, "generator/average_factor": 1.02}
+    found = []
+    for at in range(1, count + 1):
+        named = sizes | {f"generator/{name}": value for name, value in weights.items()}
+        values = dcgan(at) | {name: noisy(value) for name, value in losses.items()}
+        found.append(
+            {"event": "tick", "images": 1000 * at, "losses": values, "weights": named, "resolution": resolution}
+        )
+    return found
+
+
+SIZES: dict[str, tuple[dict[str, float], dict[str, Any], str | None]] = {
+    "a loss of 10⁵": ({"generator/loss": 1e5}, {}, None),
+    "a loss of 10⁷": ({"generator/loss": 1e7}, {}, "losses too large"),
+    "a loss of −10⁷": ({"generator/loss": -1e7}, {}, "losses too large"),
+    "a margin of 10⁷": ({"generator/margin": 1e7}, {}, "losses too large"),
+    "a sum over the pixels of 1024²": ({"generator/reconstruction": 1e7}, {"resolution": 1024}, None),
+    "beyond that sum": ({"generator/reconstruction": 1e10}, {"resolution": 1024}, "losses too large"),
+    "weights of 500": ({}, {"largest": 500.0}, None),
+    "weights of 2000": ({}, {"largest": 2000.0}, "weights too large"),
+    "weights that were large at the start": ({}, {"largest": 2000.0, "at_start": 10.0}, None),
+    "a thousand times those": ({}, {"largest": 20_000.0, "at_start": 10.0}, "weights too large"),
+    "an average ten times as large": ({}, {"average_factor": 10.0}, None),
+    "an average of another size": ({}, {"average_factor": 500.0}, "average far from weights"),
+}
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_sizes_beyond_any_range_are_said_and_large_ones_are_not(size: str) -> None:
+    losses, settings, alarm = SIZES[size]
+    said = told(Alarms({}), sized(losses, **settings))
+    assert [event["alarm"] for event in said] == ([] if alarm is None else [alarm])
+    assert all(event["images"] == 3000 for event in said), "from the first tick on, in three"
+
+
+def test_losses_beyond_any_range_count_from_the_first_tick_and_are_over_again() -> None:
+    events = [*sized({"generator/loss": 1e9}, 6), *({**e, "images": e["images"] + 6000} for e in sized({}, 6))]
+    assert [(said["event"], said["images"]) for said in told(Alarms({}), events)] == [
+        ("warning", 3000),
+        ("recovered", 9000),
+    ]
+
+
+def test_the_hard_bounds_lie_beyond_those_of_the_alarms() -> None:
+    assert bounds.WEIGHTS_DIVERGED > bounds.WEIGHTS_SUSPECT
+    assert bounds.LOSSES_DIVERGED > bounds.LOSSES_SUSPECT
+    sizes = {"critic/largest": 9e4, "critic/at_start": 0.1, "critic/average_factor": 1.0}
+    assert bounds.diverged_weights(sizes) is None
+    assert "critic: its largest weight is " in str(bounds.diverged_weights(sizes | {"critic/largest": 1.1e5}))
+    assert bounds.diverged_weights(sizes | {"critic/largest": 1.1e5, "critic/at_start": 2.0}) is None
+    assert bounds.diverged_weights(sizes | {"critic/largest": math.nan}) is not None
+    assert bounds.diverged_losses({"a/loss": -9e8}, 32) is None
+    assert bounds.diverged_losses({"a/loss": -2e9}, 32) is not None
+    assert bounds.diverged_losses({"a/loss": -2e9}, 128) is None
+
+
 # --- the sheet ----------------------------------------------------------------------------------------------------
 
 
@@ -244,6 +306,41 @@ def test_faces_that_grow_apart_slowly_are_in_order() -> None:
     assert told(Alarms({}), samples(*(0.001 * 1.2**at for at in range(40)))) == []
     often = samples(*(min(0.001 * 1.03**at, 0.5) for at in range(400)), kimg=1)
     assert told(Alarms({}), often) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "alarm"),
+    [
+        ("saturation", 0.5, None),
+        ("saturation", 0.99, "saturated faces"),
+        ("contrast", 0.2, None),
+        ("contrast", 0.01, "flat faces"),
+    ],
+)
+def test_sheets_without_colours_between_black_and_white_or_with_one_only(
+    name: str, value: float, alarm: str | None
+) -> None:
+    events = [
+        {"event": "sample", "images": 20_000 * at, "file": "samples/x.png", "diversity": 0.7, name: value}
+        for at in range(6)
+    ]
+    assert [said["alarm"] for said in told(Alarms({}), events)] == ([] if alarm is None else [alarm])
+
+
+def test_variety_is_measured_beside_the_reals() -> None:
+    rng = np.random.default_rng(0)
+    reals = rng.integers(50, 200, (8, 16, 16, 3), dtype=np.uint8)
+    own = Variety.of(reals).beside(Variety.of(reals))
+    assert own == {"diversity": 1.0, "contrast": 1.0, "saturation": 0.0}
+    black_and_white = (rng.integers(0, 2, reals.shape) * 255).astype(np.uint8)
+    assert Variety.of(black_and_white).beside(Variety.of(reals))["saturation"] == 1.0
+    flat = np.broadcast_to(rng.integers(50, 200, (8, 1, 1, 3), dtype=np.uint8), reals.shape)
+    assert Variety.of(flat).beside(Variety.of(reals))["contrast"] == 0.0
+    photos = reals.copy()
+    photos[:, :, :12] = 255  # three quarters of white ground
+    beside = Variety.of(photos).beside(Variety.of(photos))
+    assert beside["saturation"] == 0.0
+    assert "saturation" not in Variety.of(reals).beside(Variety.of(black_and_white))
 
 
 def test_apart_is_the_distance_to_the_most_alike() -> None:
@@ -390,13 +487,13 @@ def dead_discriminator(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def huge_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the sixth iteration on the critic's last weights grow tenfold in each."""
+    """From the sixth iteration on the critic's last weights grow fivefold in each: the losses long before the bound."""
     iteration = Trainer.iteration
 
     def rigged(self: Trainer) -> dict[str, Tensor]:
         if self.images_seen >= 60:
             with torch.no_grad():
-                self.model.critic.last.weight.mul_(10)
+                self.model.critic.last.weight.mul_(5)
         return iteration(self)
 
     monkeypatch.setattr(Trainer, "iteration", rigged)

@@ -17,6 +17,7 @@ from limner.checkpoint import list_checkpoints, newest_checkpoint, read_checkpoi
 from limner.data.dataset import open_dataset
 from limner.errors import DivergedError
 from limner.training import recorder, run, trainer
+from limner.training.config import TrainConfig
 from limner.training.distributed import World
 from limner.training.log import read_events
 from limner.training.trainer import NotFiniteError, Trainer
@@ -352,3 +353,103 @@ def test_weights_that_begin_not_finite_end_the_run_at_once(
     with pytest.raises(DivergedError, match="initialization"):
         run.train(model_class, config, tmp_path / "run")
     assert list_checkpoints(tmp_path / "run" / "checkpoints") == []
+
+
+# --- finite, and absurd -------------------------------------------------------------------------------------------
+
+
+def hot(name: str, dataset: Path, iterations: int = 6, **settings: Any) -> TrainConfig[Any]:
+    """Settings with a learning rate of a million from the first step to the last."""
+    model = KNOWN[name].Config(**{**kill_harness.TINY[name], "learning_rate": 1e6})
+    return tiny_config(
+        name, dataset, iterations, model=model, warmup_kimg=0.0, decay="none", decay_start_kimg=None, **settings
+    )
+
+
+@pytest.mark.parametrize("ticks", [1, 6], ids=["one tick", "six ticks"])
+@pytest.mark.parametrize("name", ["dcgan", "wgan", "vae", "began"])
+def test_a_learning_rate_of_a_million_does_not_end_well(dataset: Path, tmp_path: Path, name: str, ticks: int) -> None:
+    """Also where the run is shorter than a tick: the last save refuses such weights."""
+    folder = tmp_path / "run"
+    often = {} if ticks > 1 else {"tick_kimg": 100.0, "checkpoint_kimg": 100.0}
+    config = hot(name, dataset, **often)
+    assert wait(fork(lambda: kill_harness.go(folder, name, config))) == DivergedError("").exit_code == 7
+    assert len(events_of(folder, "rollback")) == recorder.ROLLBACKS
+    assert events_of(folder, "end")[-1]["reason"].startswith("diverged: ")
+    assert "report.html" in {path.name for path in folder.iterdir()}
+    found = newest_checkpoint(folder / "checkpoints", pytest.fail)
+    assert found is not None
+    assert found.images_seen == 0
+    weights = [t for key, t in found.tensors.items() if key.startswith("model.") and t.is_floating_point()]
+    assert all(float(tensor.abs().max()) < 100 for tensor in weights)
+
+
+def absurd_losses(first: int, last: int) -> None:
+    """From now on the generator's loss is logged as 10¹² in those iterations before any rollback, counted from 0."""
+    update = Trainer.update
+
+    def rigged(self: Trainer, phase: Any, *arguments: Any) -> Any:
+        logs = update(self, phase, *arguments)
+        if phase.name == "generator" and first <= self.images_seen // BATCH <= last and self.salt == 0:
+            logs["generator/loss"] = logs["generator/loss"] + 1e12
+        return logs
+
+    Trainer.update = rigged  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(("last", "rollbacks"), [(2, 0), (3, 1)])
+def test_absurd_losses_are_rolled_back_after_three_ticks(
+    dataset: Path, tmp_path: Path, last: int, rollbacks: int
+) -> None:
+    folder = tmp_path / "run"
+    code = train("dcgan", dataset, folder, lambda: absurd_losses(1, last), checkpoint_kimg=100.0)
+    assert code == 0
+    found = events_of(folder, "rollback")
+    assert len(found) == rollbacks
+    assert all("generator/loss is 1e+12, beyond ±1e+09 at" in event["message"] for event in found)
+
+
+def test_no_checkpoint_is_made_of_absurd_losses(dataset: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    step = BATCH / 1000
+    code = train("dcgan", dataset, folder, lambda: absurd_losses(1, 1), tick_kimg=step, checkpoint_kimg=2 * step)
+    assert code == 0
+    (rollback,) = events_of(folder, "rollback")
+    assert rollback["images"] == 0
+    assert all_finite(folder)
+
+
+def test_a_run_that_diverged_under_an_earlier_version_ends_at_once(dataset: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+
+    def under_an_earlier_version() -> None:
+        kill_harness.without_report()
+        recorder.Recorder._refuse_diverged = lambda self, sizes, ticks: None  # type: ignore[method-assign]
+        kill_harness.go(folder, "dcgan", hot("dcgan", dataset))
+
+    def go_on() -> None:
+        kill_harness.without_report()
+        run.resume(folder, KNOWN["dcgan"], hot("dcgan", dataset, iterations=9))
+
+    assert wait(fork(under_an_earlier_version)) == 0
+    assert wait(fork(go_on)) == 7
+    end = events_of(folder, "end")[-1]
+    assert end["reason"].startswith("diverged: discriminator: its largest weight is ")
+    assert end["images"] == 6 * BATCH
+    assert len(list_checkpoints(folder / "checkpoints")) == 2, "all are kept"
+
+
+def test_sizes_of_weights_are_measured_by_phase_and_beside_the_start(dataset: Path) -> None:
+    one = run._make_trainer(KNOWN["wgan-gp"], tiny_config("wgan-gp", dataset), open_dataset(dataset), World())
+    start = one.weight_sizes.measure(one.average.model)
+    assert {name.partition("/")[0] for name in start} == {"critic", "generator"}
+    assert start["critic/largest"] == start["critic/at_start"]
+    assert start["critic/average_factor"] == 1
+    largest = max(float(p.detach().abs().max()) for p in one.trained["critic"].values())
+    assert start["critic/largest"] == pytest.approx(largest, rel=1e-3)
+    with torch.no_grad():
+        spoil(next(iter(one.trained["critic"].values())), -1e4)
+    after = one.weight_sizes.measure(one.average.model)
+    assert after["critic/largest"] == 1e4
+    assert after["critic/average_factor"] > 1e3
+    assert after["generator/largest"] == start["generator/largest"]

@@ -15,18 +15,24 @@ from typing import Any
 from limner.training.log import number
 from limner.training.progress import kimg, short
 from limner.training.watches import (
+    RESOLUTION,
+    AverageFar,
     BalanceLost,
     CodesEmpty,
     CodesIgnored,
     CriticBlind,
     DiscriminatorBlind,
     DiscriminatorWins,
+    FlatFaces,
+    LossesTooLarge,
     LossGrows,
     LossStuck,
     NothingLearnt,
     Reading,
     SameFaces,
+    Saturated,
     Watch,
+    WeightsTooLarge,
 )
 
 GOOD_READINGS = 3
@@ -83,6 +89,11 @@ class Alarms:
         codes = (0.0, 1.0) if fake is None or real is None or fake == real else (fake, real)
         watches = (
             SameFaces(),
+            FlatFaces(),
+            Saturated(),
+            LossesTooLarge(),
+            WeightsTooLarge(),
+            AverageFar(),
             DiscriminatorWins(*codes),
             DiscriminatorBlind(*codes),
             CriticBlind(),
@@ -134,6 +145,7 @@ class Alarms:
             return []
         if event["event"] == "tick":
             self._watch_losses(values)
+            values = _with_weights(event, values)
         vigils = [(key, vigil) for key, vigil in self._vigils.items() if vigil.watch.event == event["event"]]
         return [key for key, vigil in vigils if vigil.hear(event["images"], values)]
 
@@ -143,6 +155,13 @@ class Alarms:
                 key = f"{kind.alarm}: {name}"
                 if name.endswith("/loss") and key not in self._vigils:
                     self._vigils[key] = Vigil(kind(name))
+
+
+def _with_weights(tick: Mapping[str, Any], losses: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a tick's losses, and what it says of the weights and of the pictures' side under names of their own."""
+    weights = tick.get("weights")
+    named = {f"weights/{name}": value for name, value in weights.items()} if isinstance(weights, Mapping) else {}
+    return {**losses, **named, RESOLUTION: tick.get("resolution")}
 
 
 def active(events: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -16,6 +16,7 @@ from limner.errors import CheckpointError, DivergedError, ResourceError, Stopped
 from limner.metrics.evaluate import evaluate_model
 from limner.program import limner_command
 from limner.training.alarms import Alarms
+from limner.training.bounds import DIVERGED_TICKS, diverged_losses, diverged_weights
 from limner.training.config import TrainConfig
 from limner.training.estimate import Estimate
 from limner.training.log import RunLog, read_log
@@ -25,7 +26,7 @@ from limner.training.report import write_report
 from limner.training.sheets import NAME, Sheets, faces_at_once
 from limner.training.signals import StopRequested, StopSignals
 from limner.training.threads import ThreadMonitor
-from limner.training.trainer import NotFiniteError, Trainer
+from limner.training.trainer import NotFiniteError, OutOfBoundsError, Trainer
 
 ROLLBACKS = 3
 
@@ -55,6 +56,8 @@ class Recorder:
         self._before = trainer.images_seen
         self._sums: dict[str, Tensor] = {}
         self._iterations = 0
+        self._diverged: list[str] = []
+        """of the newest ticks in a row whose losses were beyond all bounds, what was the matter"""
         self._tick_images, self._tick_time = trainer.images_seen, time.monotonic()
         self._trained_seconds = 0.0
 
@@ -155,6 +158,7 @@ class Recorder:
         checkpoint = newest_checkpoint(folder, self._warn)
         if checkpoint is None:
             raise CheckpointError(f"{folder}: no checkpoint to roll back to after: {error}")
+        self._diverged = []
         salt = self.trainer.salt + 1
         self.trainer.load_state(checkpoint.tensors, checkpoint.facts)
         self.trainer.set_salt(salt)
@@ -165,7 +169,15 @@ class Recorder:
         self._recall_alarms()
         self._note(message)
         rollbacks = self.rollbacks
-        self.save(scheduled=False)  # with its new salt: a run killed now must not meet the old batches again
+        try:
+            self.save(scheduled=False)  # with its new salt: a run killed now must not meet the old batches again
+        except OutOfBoundsError as again:  # a checkpoint of a version that had no such bound
+            self._write("end", reason=f"diverged: {again}")
+            self.world.first_only(lambda still_here: self._report())
+            raise DivergedError(
+                f"{again}, in {checkpoint.path} already; remove the newest checkpoints if an older one is in order, "
+                f"or start again with a lower --learning-rate"
+            ) from again
         self.rollbacks = rollbacks
         self._restart_clock()
 
@@ -174,9 +186,11 @@ class Recorder:
 
         Raises:
             ResourceError: it could not be written.
-            NotFiniteError: a weight is not finite, so this must not become the newest checkpoint.
+            NotFiniteError: a weight is not finite or the run has diverged, so this must not become the newest
+                checkpoint.
         """
         self._refuse_not_finite()
+        self._refuse_diverged(self.trainer.weight_sizes.measure(self.trainer.average.model), ticks=1)
         different = self.world.differing(self.trainer.model.state_dict().items())
         if different is not None:
             raise CheckpointError(f"tensor {different} is not the same on all processes; nothing was saved")
@@ -215,6 +229,14 @@ class Recorder:
                 f"tensor {bad or 'of another process'} is not finite at {self.trainer.images_seen} images seen"
             )
 
+    def _refuse_diverged(self, sizes: Mapping[str, float], ticks: int) -> None:
+        """Raise OutOfBoundsError for weights beyond their bound, and for losses that were for so many ticks."""
+        bad = diverged_weights(sizes) or (self._diverged[-1] if len(self._diverged) >= ticks else None)
+        if self.world.any(int(bad is not None)):
+            raise OutOfBoundsError(
+                f"{bad or 'another process has diverged'} at {self.trainer.images_seen} images seen: training diverges"
+            )
+
     # --- what is due --------------------------------------------------------------------------------------------
 
     def _due(self, every_kimg: float) -> bool:
@@ -226,17 +248,19 @@ class Recorder:
         seconds = time.monotonic() - self._tick_time
         self._trained_seconds += seconds
         speed = (now - self._tick_images) / max(seconds, 1e-9)
+        resolution = self.trainer.model.stage(now).resolution
+        sizes = self.trainer.weight_sizes.measure(self.trainer.average.model)
         rates = {p.name: self.trainer.optimizers[p.name].param_groups[0]["lr"] for p in self.trainer.phases}
         self._write(
             "tick",
             seconds=round(self._trained_seconds, 3),
             images_per_second=round(speed, 2),
             losses=losses,
-            resolution=self.trainer.model.stage(now).resolution,
+            weights=sizes,
+            resolution=resolution,
             learning_rate=rates,
             memory_mb=round(peak_bytes(self.world.device) / 1e6, 1),
         )
-        resolution = self.trainer.model.stage(now).resolution
         if self.progress:
             self.progress.tick(now, speed, losses, resolution=resolution)
         if self.threads and (changed := self.threads.tick(speed, resolution)):
@@ -245,6 +269,9 @@ class Recorder:
             self._note(changed)
         self._sums, self._iterations, self._tick_images = {}, 0, now
         self._tick_time = time.monotonic()
+        bad = diverged_losses(losses, resolution)
+        self._diverged = [*self._diverged, bad] if bad else []
+        self._refuse_diverged(sizes, ticks=DIVERGED_TICKS)
 
     def _look(self, pictures: bool, numbers: bool) -> int:
         """Draw and measure with the averaged weights; returns the number of a signal that interrupted it.

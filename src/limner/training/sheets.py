@@ -17,6 +17,7 @@ from limner.models import Encodes
 from limner.pixels import to_bytes, to_floats
 from limner.training.randomness import stream
 from limner.training.trainer import Trainer
+from limner.training.variety import Variety
 
 SHEET_FACES = 64
 RECONSTRUCTIONS = 32
@@ -27,8 +28,6 @@ GAP = 2
 NAME = "images-{:012d}"
 _CELL_PIXELS = 96
 _PIXELS_AT_ONCE = 2**20
-_DIVERSITY_PIXELS = 16
-"""side that faces are reduced to before they are compared, so that noise is not taken for variety"""
 
 
 class Sheets:
@@ -36,12 +35,12 @@ class Sheets:
 
     def __init__(self, folder: Path, seed: int, trainer: Trainer, dataset: Dataset) -> None:
         self.folder, self.seed, self.trainer, self.dataset = folder / "samples", seed, trainer, dataset
-        self._reals_apart: float | None = None
+        self._reals: Variety | None = None
 
     def draw(self) -> dict[str, Any]:
         """The sample sheet, reconstructions where the model encodes, turns where it can; returns what to log of them.
 
-        `diversity` is how far a face is from the one most like it, on average, beside the same among as many reals.
+        `diversity`, `contrast` and `saturation` compare the faces with as many reals, see `Variety`.
 
         Raises:
             ResourceError: a picture cannot be written.
@@ -52,9 +51,7 @@ class Sheets:
         faces = to_bytes(generate(model, latents, trainer.world.device)).cpu().numpy()
         file = self._save(faces, f"{NAME.format(trainer.images_seen)}.png", {})
         logged: dict[str, Any] = {"file": file, **size_then(model, trainer.images_seen)}
-        reals = self._apart_among_reals(len(faces))
-        if reals:
-            logged["diversity"] = round(apart(faces) / reals, 5)
+        logged |= Variety.of(faces).beside(self._variety_of_reals(len(faces)))
         if isinstance(model, Encodes):
             logged["reconstructions"] = self._draw_reconstructions()
         if turns(model):
@@ -104,36 +101,19 @@ class Sheets:
             "weights": "ema",
         }
 
-    def _apart_among_reals(self, count: int) -> float:
-        """`apart` of so many training images, taken evenly."""
-        if self._reals_apart is None:
+    def _variety_of_reals(self, count: int) -> Variety:
+        """Return that of so many training images, taken evenly."""
+        if self._reals is None:
             rows = self.dataset.indices("train")
             even = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(np.int64)
-            self._reals_apart = apart(self.dataset.read(self.trainer.model.resolution, rows[even]))
-        return self._reals_apart
+            self._reals = Variety.of(self.dataset.read(self.trainer.model.resolution, rows[even]))
+        return self._reals
 
 
 def size_then(model: Any, images_seen: int) -> dict[str, int]:
     """Side of what the model makes after so many images, `resolution`, and `fading_from`, the one below, in a fade."""
     stage = model.stage(images_seen)
     return {"resolution": stage.resolution, **({"fading_from": stage.resolution // 2} if stage.fading else {})}
-
-
-def apart(faces: UInt8[np.ndarray, "n r r 3"]) -> float:
-    """How far a face is from the one most like it, on average: root mean square over pixels and colours, grey levels.
-
-    The faces are first reduced to 16² by averaging squares of pixels. 0 for fewer than two.
-    """
-    count, side = faces.shape[:2]
-    if count < 2:
-        return 0.0
-    step = max(1, side // _DIVERSITY_PIXELS)
-    small = faces.astype(np.float64).reshape(count, side // step, step, side // step, step, 3).mean(axis=(2, 4))
-    flat = small.reshape(count, -1)
-    squares = np.square(flat).mean(axis=1)
-    distances = squares[:, None] + squares - 2 * (flat @ flat.T) / flat.shape[1]
-    np.fill_diagonal(distances, np.inf)
-    return float(np.sqrt(distances.min(axis=1).clip(min=0)).mean())
 
 
 @torch.no_grad()

@@ -21,6 +21,7 @@ from limner.data.loader import Loader
 from limner.errors import CheckpointError, LimnerError
 from limner.layers.batch_norm import BatchNorm
 from limner.models.base import Model, Phase
+from limner.training.bounds import WeightSizes
 from limner.training.distributed import World
 from limner.training.ema import WeightAverage
 from limner.training.randomness import capture_states, restore_states, stream
@@ -29,6 +30,10 @@ from limner.types import Batch, Draws
 
 class NotFiniteError(ArithmeticError):
     """A loss or gradient was infinite or not a number; the step was not taken."""
+
+
+class OutOfBoundsError(NotFiniteError):
+    """Weights or losses are finite, but beyond what any run in order reaches (`limner.training.bounds`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +64,7 @@ class Trainer:
         self.average = WeightAverage(self.model, recipe.ema_half_life_kimg, recipe.ema_rampup)
         self.phases = self.model.phases()
         self.trained = {phase.name: _trained_parameters(self.model, phase) for phase in self.phases}
+        self.weight_sizes = WeightSizes(self.trained)
         self.optimizers = {p.name: p.optimizer.build(list(self.trained[p.name].values())) for p in self.phases}
         self.steps = max(phase.steps for phase in self.phases)
         self.images_seen = 0

@@ -16,7 +16,11 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, ClassVar
 
+from limner.training.bounds import LOSSES_SUSPECT, WEIGHTS_SUSPECT, losses_bound, weights_bound
 from limner.training.log import number
+
+RESOLUTION, WEIGHTS = "resolution", "weights/"
+"""where a tick's values have the side of the pictures, pixels, and what is said of the weights"""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,29 @@ class Watch(ABC):
         """A judgement of the values logged at `images` images seen; None where there is nothing to judge."""
 
 
-class SameFaces(Watch):
+class _Variety(Watch):
+    """A number of the sheet, beside the same of as many reals, that is too small and does not grow."""
+
+    event = "sample"
+    name: ClassVar[str]
+    readings, images = 3, 10_000
+    threshold, growth = 0.03, 1.1
+
+    def __init__(self) -> None:
+        self._before: deque[tuple[int, float]] = deque(maxlen=64)
+
+    def read(self, images: int, values: Mapping[str, Any]) -> Reading | None:
+        value = number(values.get(self.name))
+        if value is None:
+            return None
+        earlier = [old for at, old in self._before if at <= images - self.images // 2]
+        grows = bool(earlier) and value > self.growth * earlier[-1]
+        self._before.append((images, value))
+        bad = value < self.threshold and not grows
+        return Reading(self.name, value, self.threshold, "below", bad)
+
+
+class SameFaces(_Variety):
     """The generator's pictures are one picture, or nearly.
 
     `diversity` is how far a face of the sheet is from the one most like it, beside the same among as many reals. In
@@ -62,24 +88,106 @@ class SameFaces(Watch):
     no alarm.
     """
 
-    alarm, event = "same faces", "sample"
+    alarm, name = "same faces", "diversity"
     what = "the faces on the sample sheet are nearly all the same"
     advice = "look at the newest sheet; go back to an older checkpoint, or start again with a lower --learning-rate"
     readings, images = 3, 10_000
-    threshold, growth = 0.03, 1.1
 
-    def __init__(self) -> None:
-        self._before: deque[tuple[int, float]] = deque(maxlen=64)
+
+class FlatFaces(_Variety):
+    """Every picture of the sheet is of one colour, or nearly.
+
+    `contrast` is the standard deviation within a face, on average, beside that within as many reals.
+    """
+
+    alarm, name = "flat faces", "contrast"
+    what = "each picture on the sample sheet is nearly of one colour"
+    advice = "look at the newest sheet; go back to an older checkpoint, or start again with a lower --learning-rate"
+    readings, images = 3, 10_000
+
+
+class Saturated(Watch):
+    """Nearly every pixel of the sheet is black or white in each colour, where those of the reals are not.
+
+    `saturation` is the share of the sheet's bytes that are 0 or 255, above that of as many reals and divided by the
+    share of the reals' that are neither, so photos on a white ground are no alarm.
+    Healthy runs stay below 0.01, an untrained ProGAN has 0.35.
+    """
+
+    alarm, event = "saturated faces", "sample"
+    what = "nearly all pixels on the sample sheet are at the ends of their range"
+    advice = "look at the newest sheet; go back to an older checkpoint, or start again with a lower --learning-rate"
+    readings, images = 3, 2_000
+    threshold = 0.9
 
     def read(self, images: int, values: Mapping[str, Any]) -> Reading | None:
-        value = number(values.get("diversity"))
-        if value is None:
+        value = number(values.get("saturation"))
+        return None if value is None else Reading("saturation", value, self.threshold, "above", value > self.threshold)
+
+
+class LossesTooLarge(Watch):
+    """Something that a phase logs (a loss, a margin, a distance) is beyond any range that training needs.
+
+    A loss of any unit is judged by `LossGrows` beside what it was; this one judges runs that begin too large for that.
+    """
+
+    alarm = "losses too large"
+    what = "what is logged is far beyond the range of a run in order: training diverges"
+    advice = "go back to an older checkpoint, or start again with a lower --learning-rate"
+    readings, images = 3, 2_000
+
+    def read(self, images: int, values: Mapping[str, Any]) -> Reading | None:
+        side = number(values.get(RESOLUTION))
+        known = {name: number(value) for name, value in values.items() if not name.startswith((WEIGHTS, RESOLUTION))}
+        sizes = {name: abs(value) for name, value in known.items() if value is not None}
+        if not sizes:
             return None
-        earlier = [old for at, old in self._before if at <= images - self.images // 2]
-        grows = bool(earlier) and value > self.growth * earlier[-1]
-        self._before.append((images, value))
-        bad = value < self.threshold and not grows
-        return Reading("diversity", value, self.threshold, "below", bad)
+        name = max(sizes, key=lambda name: sizes[name])
+        bound = losses_bound(None if side is None else int(side), LOSSES_SUSPECT)
+        return Reading(name, sizes[name], bound, "above", sizes[name] > bound)
+
+
+class WeightsTooLarge(Watch):
+    """A weight is a thousand times the largest that its phase started with, and more than a thousand.
+
+    Healthy runs of 14 kimg at 32² stay below 1.4 times the largest at the start, or below 1.4.
+    """
+
+    alarm = "weights too large"
+    what = "the weights are far beyond the range of a run in order: training diverges"
+    advice = "go back to an older checkpoint, or start again with a lower --learning-rate"
+    readings, images = 3, 2_000
+
+    def read(self, images: int, values: Mapping[str, Any]) -> Reading | None:
+        found: list[tuple[float, Reading]] = []
+        for name in values:
+            if name.startswith(WEIGHTS) and name.endswith("/largest"):
+                value, start = number(values[name]), number(values.get(f"{name.removesuffix('largest')}at_start"))
+                if value is not None:
+                    bound = weights_bound(start or 0.0, WEIGHTS_SUSPECT)
+                    found.append((value / bound, Reading(name, value, bound, "above", value > bound)))
+        return max(found, key=lambda each: each[0])[1] if found else None
+
+
+class AverageFar(Watch):
+    """The averaged weights, which the pictures are made with, are of another order of size than the weights.
+
+    In health the largest of both differ by less than a tenth.
+    """
+
+    alarm = "average far from weights"
+    what = "the averaged weights are of another size than the weights: the weights have jumped"
+    advice = "go back to an older checkpoint, or start again with a lower --learning-rate or --ema-half-life-kimg"
+    readings, images = 3, 2_000
+    threshold = 100.0
+
+    def read(self, images: int, values: Mapping[str, Any]) -> Reading | None:
+        names = [name for name in values if name.startswith(WEIGHTS) and name.endswith("/average_factor")]
+        factors = {name: value for name in names if (value := number(values[name])) is not None}
+        if not factors:
+            return None
+        name = max(factors, key=lambda name: factors[name])
+        return Reading(name, factors[name], self.threshold, "above", factors[name] > self.threshold)
 
 
 class _Verdicts(Watch):
