@@ -582,7 +582,7 @@ def test_models_that_encode_draw_photos_beside_what_they_make_of_them(
 ) -> None:
     if attributes == "all" and name not in ("vae", "vae-gan"):
         return
-    config = config_of(name, tiny_dataset.folder, 1, attributes=attributes)
+    config = config_of(name, tiny_dataset.folder, 1, attributes=attributes, enlarge="pixels")
     folder = run.train(MODELS[name], config, tmp_path / "run")
     drawn = sorted((folder / "samples").glob("reconstructions-*.png"))
     model = MODELS[name](config.model, 16, run.Loader(tiny_dataset, seed=0, device=torch.device("cpu")).labels)

@@ -9,7 +9,15 @@ import pytest
 from PIL import Image
 
 from limner.errors import DataError, LimnerError, ResourceError
-from limner.explore.pictures import DIGITAL_SOURCE_TYPE, read_provenance, save_picture, sheet, write_whole
+from limner.explore.pictures import (
+    DIGITAL_SOURCE_TYPE,
+    enlarged,
+    read_provenance,
+    repeated_by,
+    save_picture,
+    sheet,
+    write_whole,
+)
 from limner.explore.time_lapse import time_lapse
 
 HOSTILE = {"model": "pro\"gan<&'é\x00{x}", "checkpoint_sha256": "ab" * 32, "seeds": "0-63"}
@@ -25,7 +33,7 @@ def numbered(count: int, side: int = 2) -> np.ndarray:
 def test_a_sheet_puts_each_face_in_its_cell() -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (5, 3, 4, 3), dtype=np.uint8)
-    picture = np.asarray(sheet(images, columns=2, scale=2, gap=1, background=(9, 9, 9)))
+    picture = np.asarray(sheet(images, columns=2, scale=2, gap=1, background=(9, 9, 9), enlarge="pixels"))
     assert picture.shape == (3 * (6 + 1) + 1, 2 * (8 + 1) + 1, 3)
     covered = np.zeros(picture.shape[:2], bool)
     for index, image in enumerate(images):
@@ -34,6 +42,31 @@ def test_a_sheet_puts_each_face_in_its_cell() -> None:
         assert (picture[top : top + 6, left : left + 8][1::2, 1::2] == image).all()
         covered[top : top + 6, left : left + 8] = True
     assert (picture[~covered] == 9).all()
+
+
+def test_a_sheet_enlarges_smoothly_unless_pixels_are_asked_for() -> None:
+    images = np.zeros((1, 8, 8, 3), np.uint8)
+    images[:, :, 4:] = 200
+    smooth = np.asarray(sheet(images, scale=3, gap=0))
+    wanted = np.asarray(Image.fromarray(images[0]).resize((24, 24), Image.Resampling.LANCZOS))
+    assert (smooth == wanted).all()
+    assert len(np.unique(smooth)) > 2, "an edge becomes a slope"
+    squares = np.asarray(sheet(images, scale=3, gap=0, enlarge="pixels"))
+    assert (squares == images[0].repeat(3, 0).repeat(3, 1)).all()
+
+
+def test_faces_of_different_cells_do_not_run_into_each_other() -> None:
+    images = np.stack([np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 255, np.uint8)])
+    picture = np.asarray(sheet(images, 2, scale=4, gap=0))
+    assert (picture[:, :16] == 0).all()
+    assert (picture[:, 16:] == 255).all()
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3, 6])
+def test_repeated_pixels_are_found(factor: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (12 // factor, 24 // factor, 3), dtype=np.uint8)
+    assert repeated_by(enlarged(image, factor, "pixels")) == factor
+    assert repeated_by(np.asarray(enlarged(image, 2, "lanczos"))) == 1
 
 
 @pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (7, 3), (8, 4), (10, 4), (16, 4), (18, 6), (64, 8)])

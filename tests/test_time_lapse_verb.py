@@ -13,8 +13,8 @@ from PIL import Image, ImageSequence
 from limner.cli import main
 from limner.data.dataset import Dataset
 from limner.explore.captions import captioned, strip_pixels
-from limner.explore.pictures import read_provenance, save_picture, sheet
-from limner.explore.time_lapse_verb import _faces, _pause, _side
+from limner.explore.pictures import Enlargement, enlarged, read_provenance, save_picture, sheet
+from limner.explore.time_lapse_verb import _faces, _pause, _resized, _side
 from limner.latents import Labels
 from limner.models import MODELS
 from limner.training.drawn import Drawn, captions_of, drawn_sheets
@@ -186,13 +186,16 @@ def test_every_takes_some_and_always_the_newest(tmp_path: Path, capsys: pytest.C
 def test_a_growing_run_becomes_an_mp4(grown: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     av = pytest.importorskip("av")
     out = tmp_path / "x.mp4"
-    assert main(["timelapse", str(grown), "--out", str(out), "--hold", "0.5", "--seconds", "1"]) == 0
+    assert (
+        main(["timelapse", str(grown), "--out", str(out), "--hold", "0.5", "--seconds", "1", "--enlarge", "pixels"])
+        == 0
+    )
     drawn = drawn_sheets(grown)
     with av.open(str(out)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(frames) == len(drawn) + round(0.5 * (len(drawn) - 1))
     side = _side(96, 4)
-    first = np.asarray(_faces(drawn[0].file)[0].resize((side, side), Image.Resampling.NEAREST)).astype(int)
+    first = np.asarray(_resized(_faces(drawn[0].file)[0], side, "pixels", 4)).astype(int)
     assert np.abs(frames[0][2 : 2 + side, 2 : 2 + side].astype(int) - first).mean() < 8
     blocks = first.reshape(4, side // 4, 4, side // 4, 3)
     assert (blocks == blocks[:, :1, :, :1]).all(), "a picture of 4² is one of sixteen squares"
@@ -200,6 +203,46 @@ def test_a_growing_run_becomes_an_mp4(grown: Path, tmp_path: Path, capsys: pytes
 
 def test_faces_are_enlarged_and_reduced_by_whole_factors() -> None:
     assert [_side(96, 4), _side(64, 4), _side(128, 4), _side(256, 4), _side(1024, 4)] == [192, 192, 128, 128, 128]
+
+
+@pytest.mark.parametrize("drawn", ["lanczos", "pixels"])
+@pytest.mark.parametrize("wanted", ["lanczos", "pixels"])
+def test_sheets_of_either_kind_make_films_of_either_kind(
+    tiny_dataset: Dataset, tmp_path: Path, drawn: Enlargement, wanted: Enlargement
+) -> None:
+    """A face of a sheet at twice its side there is near to the same face enlarged in one step."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(40, 216, (64, 4, 4, 3), dtype=np.uint8)
+    faces = np.stack([enlarged(face, 4) for face in coarse])  # smooth, 16², as photos are
+    file = save_picture(sheet(faces, 8, 6, enlarge=drawn), tmp_path / "images-0.png", {"face_pixels": 16})
+    for place in (0, 9, 63):
+        again = np.asarray(_resized(_faces(file)[place], 192, wanted, 16)).astype(int)
+        straight = enlarged(faces[place], 12, wanted).astype(int)
+        limit = 3.0 if drawn == "lanczos" else 1e-9
+        assert np.abs(again - straight).mean() <= limit, f"{drawn} to {wanted}"
+        if drawn == wanted == "pixels" or (drawn, wanted) == ("pixels", "lanczos"):
+            assert (again == straight).all()
+
+
+def test_a_growing_run_keeps_the_side_it_made(grown: Path) -> None:
+    """A sheet of 4² is enlarged from 4², not from 16² with repeated pixels."""
+    first, *_, last = drawn_sheets(grown)
+    for sheet_then, side in ((first, 4), (last, 16)):
+        record = read_provenance(sheet_then.file)
+        assert record is not None
+        assert (record["face_pixels"], record["enlarge"]) == (side, "lanczos")
+        face = _faces(sheet_then.file)[0]
+        small = np.asarray(face.resize((side, side), Image.Resampling.BOX))
+        again = enlarged(small, 96 // side, "lanczos").astype(int)
+        assert np.abs(np.asarray(face).astype(int) - again).mean() < 12
+
+
+def test_a_run_can_draw_its_sheets_of_squares(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    words = ["--data", str(tiny_dataset.folder), *SMALL, "--batch-size", "8", "--kimg", "0.016", "--width", "4"]
+    assert main(["train", "dcgan", *words, "--enlarge", "pixels", "--out", str(tmp_path / "run")]) == 0
+    newest = drawn_sheets(tmp_path / "run")[-1]
+    cell = np.asarray(_faces(newest.file)[0]).reshape(16, 6, 16, 6, 3)
+    assert (cell == cell[:, :1, :, :1]).all()
 
 
 def test_short_runs_pass_slowly_and_long_ones_fast() -> None:

@@ -113,7 +113,7 @@ def test_a_sheet_has_a_row_for_every_two_faces_and_begins_and_ends_with_them(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "walk.png"
-    said = walked(capsys, run, "--seeds", "1,5,9", "--steps", 4, "--out", out)
+    said = walked(capsys, run, "--seeds", "1,5,9", "--steps", 4, "--enlarge", "pixels", "--out", out)
     assert "8 steps past 3 faces" in said
     assert "0.0000 along the great circle" in said
     sheet = np.asarray(Image.open(out))

@@ -16,13 +16,16 @@ import re
 from collections.abc import Callable, Mapping
 from html import escape, unescape
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from limner.errors import DataError, LimnerError, ResourceError
+
+Enlargement = Literal["lanczos", "pixels"]
+"""how small pictures are enlarged: smoothly, by Lanczos' filter, or each pixel to a square"""
 
 DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 """IPTC's term for media made by a model trained on sampled content"""
@@ -47,19 +50,21 @@ def sheet(
     scale: int = 1,
     gap: int = 2,
     background: tuple[int, int, int] = (12, 12, 14),
+    enlarge: Enlargement = "lanczos",
 ) -> Image.Image:
-    """One picture of many: row by row, each pixel enlarged to scale × scale, `gap` pixels between and around.
+    """One picture of many: row by row, each enlarged by a whole factor, `gap` pixels between and around.
 
     Args:
         images: uint8 [n, h, w, 3]; n may be 0.
         columns: faces a row; by default as many as make the sheet most nearly square without an empty cell left over
             where that stays between 1:1 and 2:1, and otherwise ⌈√n⌉.
-        scale: side of the square that shows one pixel (nearest neighbour).
+        scale: factor that the sides of every picture grow by.
         gap: pixels between faces and around the sheet.
         background: colour of the gaps.
+        enlarge: "lanczos" is smooth; "pixels" shows every pixel as a square of scale × scale.
 
     Raises:
-        LimnerError: the array is not uint8 [n, h, w, 3], or a number is out of range.
+        LimnerError: the array is not uint8 [n, h, w, 3], a number is out of range, or `enlarge` is another word.
     """
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
@@ -74,8 +79,35 @@ def sheet(
     canvas[:] = background
     for index, image in enumerate(images):
         top, left = gap + index // columns * (height + gap), gap + index % columns * (width + gap)
-        canvas[top : top + height, left : left + width] = image.repeat(scale, axis=0).repeat(scale, axis=1)
+        canvas[top : top + height, left : left + width] = enlarged(image, scale, enlarge)
     return Image.fromarray(canvas)
+
+
+def enlarged(image: np.ndarray, scale: int, enlarge: Enlargement = "lanczos") -> np.ndarray:
+    """Return a picture uint8 [h, w, 3] with sides that are `scale` times as long.
+
+    Raises:
+        LimnerError: `enlarge` is another word than "lanczos" or "pixels".
+    """
+    if enlarge not in get_args(Enlargement):
+        raise LimnerError(f'enlarge is {enlarge!r}, expected "lanczos" (smooth) or "pixels" (each a square)')
+    if scale == 1:
+        return image
+    if enlarge == "pixels":
+        return image.repeat(scale, axis=0).repeat(scale, axis=1)
+    size = image.shape[1] * scale, image.shape[0] * scale
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+
+
+def repeated_by(image: np.ndarray) -> int:
+    """Return the largest whole factor by which every pixel of a picture uint8 [h, w, 3] is repeated; 1 for none."""
+    height, width = image.shape[:2]
+    for factor in range(min(height, width), 1, -1):
+        if height % factor == 0 and width % factor == 0:
+            blocks = image.reshape(height // factor, factor, width // factor, factor, -1)
+            if (blocks == blocks[:, :1, :, :1]).all():
+                return factor
+    return 1
 
 
 def _balanced_columns(count: int) -> int:

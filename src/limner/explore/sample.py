@@ -13,7 +13,7 @@ import tyro
 from PIL import Image
 
 from limner.errors import LimnerError
-from limner.explore.pictures import check_suffix, save_picture, sheet
+from limner.explore.pictures import Enlargement, check_suffix, save_picture, sheet
 from limner.files import refuse_overwriting
 
 _MOST_SEEDS = 100_000
@@ -29,6 +29,7 @@ def sample(
     out: Path | None = None,
     weights: Literal["ema", "raw"] = "ema",
     columns: int | None = None,
+    enlarge: Enlargement = "lanczos",
     wanted: Annotated[str, tyro.conf.arg(name="with", metavar="Male,Smiling")] = "",
     unwanted: Annotated[str, tyro.conf.arg(name="without", metavar="Eyeglasses")] = "",
     device: str = "auto",
@@ -43,6 +44,8 @@ def sample(
             by default samples/seeds-….png in the run.
         weights: the moving average of the generator's weights (ema), or the weights as trained (raw).
         columns: faces a row of the sheet; by default nearly as many as there are rows.
+        enlarge: how faces smaller than 96 pixels are enlarged on a sheet: smoothly (lanczos), or every pixel to a
+            square (pixels).
         wanted: attributes that every face is asked to have, with commas between them; of conditional models. The
             others are as in a row of the data, drawn by the seed.
         unwanted: attributes that no face is to have.
@@ -65,7 +68,8 @@ def sample(
     faces = tracked(generate_faces(model, chosen, asked), len(chosen))
     if one_sheet:
         images = np.stack(list(faces))
-        picture = sheet(images, columns, scale=max(-(-_SHEET_CELL_PIXELS // images.shape[1]), 1))
+        scale = max(-(-_SHEET_CELL_PIXELS // images.shape[1]), 1)
+        picture = sheet(images, columns, scale, enlarge=enlarge)
         save_picture(picture, out, {**origin, "seeds": spell_seeds(chosen)})
     else:
         for seed, file, face in zip(chosen, files, faces, strict=True):

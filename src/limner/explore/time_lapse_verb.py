@@ -10,7 +10,7 @@ from PIL import Image
 
 from limner.errors import DataError, LimnerError
 from limner.explore.captions import captioned
-from limner.explore.pictures import READABLE, read_provenance, sheet
+from limner.explore.pictures import READABLE, Enlargement, enlarged, read_provenance, repeated_by, sheet
 from limner.explore.time_lapse import time_lapse
 from limner.explore.video import require_av, write_video
 from limner.files import refuse_overwriting
@@ -31,12 +31,13 @@ def timelapse(
     every: int | None = None,
     seconds: float | None = None,
     hold: float = 2.0,
+    enlarge: Enlargement = "lanczos",
     overwrite: bool = False,
 ) -> None:
     """The same faces from a run's first sheet to its newest, each with its size and the images seen.
 
-    It is made of the sheets in the run's samples/, so it needs neither the model nor the data. While a model grows, the
-    pixels of its small pictures are repeated, and where a level is being faded in both sizes are said.
+    It is made of the sheets in the run's samples/, so it needs neither the model nor the data. While a model grows, its
+    small pictures are enlarged to the same side, and where a level is being faded in both sizes are said.
 
     Args:
         run: folder of a run.
@@ -45,6 +46,7 @@ def timelapse(
         every: 2 takes every second sheet, and so on, and always the newest; by default at most about 240 are taken.
         seconds: how long it takes to the newest sheet; by default 8, and 0.05 to 0.5 for a sheet.
         hold: seconds that the newest stays longer.
+        enlarge: how small faces are enlarged: smoothly (lanczos), or every pixel to a square (pixels).
         overwrite: replace what --out names, if it is there already.
     """
     from limner.training.drawn import drawn_sheets
@@ -60,7 +62,7 @@ def timelapse(
     chosen = drawn[:: every or -(-len(drawn) // _SHEETS)]
     chosen += [] if chosen[-1] is drawn[-1] else drawn[-1:]
     pause = _pause(len(chosen), seconds)
-    frames = (captioned(_grid(one.file, faces), one.caption) for one in chosen)
+    frames = (captioned(_grid(one.file, faces, enlarge), one.caption) for one in chosen)
     origin = read_provenance(chosen[-1].file) or {}
     facts = {**origin, "what": "time-lapse of fixed latents", "first_images_seen": chosen[0].images}
     if out.suffix.lower() == ".mp4":
@@ -110,14 +112,15 @@ def _refuse_too_many(out: Path, count: int) -> None:
         )
 
 
-def _grid(file: Path, count: int) -> Image.Image:
+def _grid(file: Path, count: int, enlarge: Enlargement) -> Image.Image:
     """The first `count` faces of a sheet, rearranged."""
     faces = _faces(file)
     if count > len(faces):
         raise LimnerError(f"--faces {count}: {file} has {len(faces)}")
     probe = sheet(np.zeros((count, 1, 1, 3), np.uint8), gap=0)  # how many columns and rows
     side = _side(faces[0].width, max(probe.size))
-    resized = [_resized(face, side) for face in faces[:count]]
+    made = _made_pixels(file)
+    resized = [_resized(face, side, enlarge, made) for face in faces[:count]]
     return sheet(np.stack([np.asarray(face) for face in resized]))
 
 
@@ -147,7 +150,31 @@ def _side(cell: int, across: int) -> int:
     return cell
 
 
-def _resized(face: Image.Image, side: int) -> Image.Image:
-    if face.width == side:
-        return face
-    return face.resize((side, side), Image.Resampling.NEAREST if face.width < side else Image.Resampling.BOX)
+def _made_pixels(file: Path) -> int | None:
+    """Return the side of the faces before the sheet enlarged them, as its record says; None where it does not."""
+    value = (read_provenance(file) or {}).get("face_pixels")
+    return value if type(value) is int and value > 0 else None
+
+
+def _resized(face: Image.Image, side: int, enlarge: Enlargement, made: int | None) -> Image.Image:
+    """Return a sheet's face at another side.
+
+    It is reduced to the side that the model made first where it has to be enlarged in another way than its sheet did.
+
+    Args:
+        face: as on the sheet, enlarged in either way there.
+        side: wanted, a multiple of the face's own or smaller.
+        enlarge: the way wanted.
+        made: side that the model made, where the sheet's record says so.
+    """
+    if face.width > side:
+        return face.resize((side, side), Image.Resampling.BOX)
+    pixels = np.asarray(face)
+    repeated = repeated_by(pixels)
+    if enlarge == "lanczos" or repeated > 1:
+        small = pixels[::repeated, ::repeated]
+    else:
+        small = (
+            np.asarray(face.resize((made, made), Image.Resampling.BOX)) if made and face.width % made == 0 else pixels
+        )
+    return Image.fromarray(enlarged(small, side // small.shape[1], enlarge))

@@ -9,7 +9,7 @@ import tyro
 from PIL import Image
 
 from limner.errors import LimnerError
-from limner.explore.pictures import check_suffix, save_picture, sheet
+from limner.explore.pictures import Enlargement, check_suffix, save_picture, sheet
 from limner.explore.sample import (
     asked_attributes,
     default_sheet,
@@ -53,6 +53,7 @@ def turn(
     out: Path | None = None,
     loop: bool = True,
     frames_per_second: float = 24.0,
+    enlarge: Enlargement = "lanczos",
     weights: Literal["ema", "raw"] = "ema",
     wanted: Annotated[str, tyro.conf.arg(name="with", metavar="Male,Smiling")] = "",
     unwanted: Annotated[str, tyro.conf.arg(name="without", metavar="Eyeglasses")] = "",
@@ -76,6 +77,7 @@ def turn(
             default samples/turn-….png in the run.
         loop: of what moves, there and back without a jerk, or round where the range is 360°; --no-loop goes there only.
         frames_per_second: of what moves.
+        enlarge: how small faces are enlarged: smoothly (lanczos), or every pixel to a square (pixels).
         weights: the moving average of the generator's weights (ema), or the weights as trained (raw).
         wanted: attributes that every face is asked to have, with commas between them; of conditional models.
         unwanted: attributes that no face is to have.
@@ -98,19 +100,20 @@ def turn(
     faces = [latents_of_seed(model, seed, attributes) for seed in chosen]
     facts = {**origin, "seeds": spell_seeds(chosen), "angles": ", ".join(map(str, spans))}
     if moving:
-        _save_moving(model, faces, spans, steps, out, facts, frames_per_second, loop)
+        _save_moving(model, faces, spans, steps, out, facts, frames_per_second, loop, enlarge)
     else:
-        save_picture(_sheet(model, faces, spans, steps), out, facts)
+        save_picture(_sheet(model, faces, spans, steps, enlarge), out, facts)
     print(f"{len(chosen)} {'face' if len(chosen) == 1 else 'faces'}, {', '.join(map(str, spans))}: {out}")
     for line in beyond_training(model, spans):
         print(line)
 
 
-def _sheet(model: Any, faces: list[Any], spans: tuple[Span, ...], steps: int) -> Image.Image:
+def _sheet(model: Any, faces: list[Any], spans: tuple[Span, ...], steps: int, enlarge: Enlargement) -> Image.Image:
     found = strips(spans, steps)
     poses = [pose for _, strip in found for pose in strip]
     columns = list(tracked(turning_faces(model, faces, poses), len(poses)))
-    return strip_sheet(found, columns, scale=max(-(-_CELL_PIXELS // model.resolution), 1))
+    scale = max(-(-_CELL_PIXELS // model.resolution), 1)
+    return strip_sheet(found, columns, scale, enlarge=enlarge)
 
 
 def _save_moving(
@@ -122,10 +125,13 @@ def _save_moving(
     facts: dict[str, Any],
     rate: float,
     loop: bool,
+    enlarge: Enlargement = "lanczos",
 ) -> None:
     scale = max(_MOVING_CELL_PIXELS // model.resolution, 1)
     poses = orbit(spans, frames, loop)
-    pictures = (sheet(each, scale=scale) for each in tracked(turning_faces(model, faces, poses), frames))
+    pictures = (
+        sheet(each, scale=scale, enlarge=enlarge) for each in tracked(turning_faces(model, faces, poses), frames)
+    )
     if out.suffix.lower() == ".mp4":
         write_video(out, pictures, frames_per_second=rate, hold_last_seconds=0.0 if loop else 1.0, provenance=facts)
         return

@@ -16,7 +16,7 @@ from PIL import Image
 
 from limner.errors import LimnerError
 from limner.explore.captions import captioned
-from limner.explore.pictures import sheet
+from limner.explore.pictures import Enlargement, sheet
 
 AXES = ("yaw", "pitch", "roll")
 """columns of the latents' part `pose`"""
@@ -179,12 +179,17 @@ def turning_faces(
 
 
 def turn_sheet(
-    columns: Sequence[UInt8[np.ndarray, "n r r 3"]], captions: Sequence[str], scale: int, gap: int = 2
+    columns: Sequence[UInt8[np.ndarray, "n r r 3"]],
+    captions: Sequence[str],
+    scale: int,
+    gap: int = 2,
+    enlarge: Enlargement = "lanczos",
 ) -> Image.Image:
     """Faces × angles: a row a face, a column an angle with its caption under it."""
     letters = min(max(columns[0].shape[2] * scale // 7, 10), 20)
     pictures = [
-        captioned(sheet(faces, 1, scale, gap), text, letters) for faces, text in zip(columns, captions, strict=True)
+        captioned(sheet(faces, 1, scale, gap, enlarge=enlarge), text, letters)
+        for faces, text in zip(columns, captions, strict=True)
     ]
     step = pictures[0].width - gap  # two columns share the gap between them
     whole = Image.new("RGB", (step * len(pictures) + gap, pictures[0].height))
@@ -198,11 +203,12 @@ def strip_sheet(
     columns: Sequence[UInt8[np.ndarray, "_ r r 3"]],
     scale: int,
     gap: int = 2,
+    enlarge: Enlargement = "lanczos",
 ) -> Image.Image:
     """A `turn_sheet` of each of the `strips` below the one before; `columns` are the faces at their poses, in order."""
     rest = iter(columns)
     pictures = [
-        turn_sheet(list(itertools.islice(rest, len(poses))), angle_captions(axis, poses), scale, gap)
+        turn_sheet(list(itertools.islice(rest, len(poses))), angle_captions(axis, poses), scale, gap, enlarge)
         for axis, poses in found
     ]
     whole = Image.new("RGB", (max(picture.width for picture in pictures), sum(each.height for each in pictures)))

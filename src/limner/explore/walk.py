@@ -12,7 +12,7 @@ import tyro
 from PIL import Image
 
 from limner.errors import LimnerError
-from limner.explore.pictures import check_suffix, save_picture, sheet
+from limner.explore.pictures import Enlargement, check_suffix, enlarged, save_picture, sheet
 from limner.explore.sample import (
     asked_attributes,
     default_sheet,
@@ -42,6 +42,7 @@ def walk(
     out: Path | None = None,
     loop: bool = False,
     frames_per_second: float = 15.0,
+    enlarge: Enlargement = "lanczos",
     weights: Literal["ema", "raw"] = "ema",
     wanted: Annotated[str, tyro.conf.arg(name="with", metavar="Male,Smiling")] = "",
     unwanted: Annotated[str, tyro.conf.arg(name="without", metavar="Eyeglasses")] = "",
@@ -61,6 +62,7 @@ def walk(
             limner[video]); by default samples/walk-….png in the run.
         loop: back to the first face at the end.
         frames_per_second: of what moves.
+        enlarge: how small faces are enlarged: smoothly (lanczos), or every pixel to a square (pixels).
         weights: the moving average of the generator's weights (ema), or the weights as trained (raw).
         wanted: attributes that every face is asked to have, with commas between them; of conditional models.
         unwanted: attributes that no face is to have.
@@ -78,10 +80,11 @@ def walk(
     legs = [path_between(model, a, b, steps) for a, b in itertools.pairwise(ends)]
     facts = {**origin, "seeds": spell_seeds(chosen), "steps": steps}
     if out.suffix.lower() in MOVING:
-        _save_moving(model, legs, out, facts, frames_per_second, loop)
+        _save_moving(model, legs, out, facts, frames_per_second, loop, enlarge)
     else:
         faces = np.stack(list(tracked((paint(model, row) for leg in legs for row in leg), len(legs) * (steps + 1))))
-        picture = sheet(faces, columns=steps + 1, scale=max(-(-_CELL_PIXELS // faces.shape[1]), 1))
+        scale = max(-(-_CELL_PIXELS // faces.shape[1]), 1)
+        picture = sheet(faces, steps + 1, scale, enlarge=enlarge)
         save_picture(picture, out, facts)
     print(f"{len(legs) * steps} steps past {len(chosen)} faces: {out}")
     for line in evenness(model, legs):
@@ -139,11 +142,17 @@ def variation(lengths: np.ndarray) -> float:
 
 
 def _save_moving(
-    model: Any, legs: Sequence[Sequence[Any]], out: Path, facts: dict[str, Any], rate: float, loop: bool
+    model: Any,
+    legs: Sequence[Sequence[Any]],
+    out: Path,
+    facts: dict[str, Any],
+    rate: float,
+    loop: bool,
+    enlarge: Enlargement,
 ) -> None:
     points = [row for leg in legs for row in leg[:-1]]  # a leg's end is the next one's start
     points += [] if loop else [legs[-1][-1]]
-    frames = (_frame(face) for face in tracked((paint(model, row) for row in points), len(points)))
+    frames = (_frame(face, enlarge) for face in tracked((paint(model, row) for row in points), len(points)))
     if out.suffix.lower() == ".mp4":
         write_video(out, frames, frames_per_second=rate, hold_last_seconds=0.0 if loop else 1.0, provenance=facts)
         return
@@ -151,9 +160,8 @@ def _save_moving(
     time_lapse(list(frames), out, milliseconds=pause, hold_last=pause if loop else 1000, provenance=facts)
 
 
-def _frame(face: np.ndarray) -> Image.Image:
-    scale = max(_FRAME_PIXELS // face.shape[0], 1)
-    return Image.fromarray(face.repeat(scale, axis=0).repeat(scale, axis=1))
+def _frame(face: np.ndarray, enlarge: Enlargement) -> Image.Image:
+    return Image.fromarray(enlarged(face, max(_FRAME_PIXELS // face.shape[0], 1), enlarge))
 
 
 def _check(seeds: Sequence[int], steps: int, rate: float, out: Path, loop: bool) -> None:

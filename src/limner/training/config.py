@@ -36,6 +36,7 @@ SAFE_FIELDS = frozenset(
         "metrics_kimg",
         "metrics_count",
         "tensorboard",
+        "enlarge",
         "memory",
         "preflight",
         "micro_batches",
@@ -46,7 +47,13 @@ SAFE_FIELDS = frozenset(
 the pre-flight alone changes `micro_batches`, where a machine has less memory than before, and another number of
 `threads` changes the weights by rounding only"""
 
-ADDED_LATER: Mapping[str, Any] = {"memory": None, "preflight": "auto", "micro_batches": [], "threads": None}
+ADDED_LATER: Mapping[str, Any] = {
+    "memory": None,
+    "preflight": "auto",
+    "micro_batches": [],
+    "threads": None,
+    "enlarge": "pixels",
+}
 """settings that the first runs did not have yet, with what they did: those runs go on, and load"""
 
 
@@ -116,6 +123,8 @@ class TrainConfig(Generic[M]):
     """measure this often (and at the end)"""
     metrics_count: int = 1024
     """images per measurement during the run; `limner evaluate` takes its own"""
+    enlarge: Literal["lanczos", "pixels"] = "lanczos"
+    """how sheets enlarge small faces: smoothly (lanczos), or every pixel to a square (pixels)"""
     tensorboard: bool = False
     """also write TensorBoard files (needs limner[tensorboard])"""
 

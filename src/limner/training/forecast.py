@@ -21,11 +21,13 @@ from limner.training.preflight import (
 )
 from limner.training.progress import duration, kimg
 from limner.training.rehearsing import Answer
-from limner.training.sheets import faces_drawn
+from limner.training.sheets import faces_drawn, shown_pixels
 
 _PNG_BYTES_PER_PIXEL = 2.2
 """of a sheet of faces; noise would take 3"""
-_PNG_BYTES_PER_REPEATED_PIXEL = 0.15
+_PNG_BYTES_PER_ENLARGED_PIXEL = {"lanczos": 1.0, "pixels": 0.15}
+"""further bytes where faces are enlarged, per pixel shown: 64 faces of 32² shown at 96² took 0.4 to 1.7 in all, heads
+1.1 (0.3 with pixels), heads of 4² 0.6, and 32² shown at 256² 0.7"""
 _PAGE_BYTES = 1e6
 """of the report and the time-lapse"""
 _LOG_BYTES_PER_TICK = 700
@@ -113,16 +115,17 @@ class Plan:
         return max(kept - there, checkpoint_bytes) + self._sheet_bytes() + ticks * _LOG_BYTES_PER_TICK
 
     def _sheet_bytes(self) -> float:
-        # Small faces are shown, and a level's pictures are kept, with each pixel repeated, which compresses well.
-        shown = max(self.model.resolution, 96) ** 2 * _PNG_BYTES_PER_REPEATED_PIXEL
         every = self.config.sample_kimg * 1000
         parts = [(stage.images, stage.resolution) for stage in self.stages]
         parts = parts or [(self.config.images - self.start, self.model.resolution)]  # nothing was tried
-        sheets = [
-            images / every * faces_drawn(self.model) * (shown + side**2 * _PNG_BYTES_PER_PIXEL)
-            for images, side in parts
-        ]
+        sheets = [images / every * faces_drawn(self.model) * self._face_bytes(side) for images, side in parts]
         return sum(sheets) + _PAGE_BYTES
+
+    def _face_bytes(self, made: int) -> float:
+        """Return what a face of that side takes on a sheet."""
+        shown = shown_pixels(self.model.resolution)
+        further = shown**2 * _PNG_BYTES_PER_ENLARGED_PIXEL[self.config.enlarge] if made < shown else 0.0
+        return made**2 * _PNG_BYTES_PER_PIXEL + further
 
     @property
     def free_disk_bytes(self) -> float:

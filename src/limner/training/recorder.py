@@ -49,7 +49,7 @@ class Recorder:
         self.folder, self.config, self.facts = folder, config, facts
         self.trainer, self.dataset, self.world = trainer, dataset, trainer.world
         self.log, self.progress, self.signals, self.threads = log, progress, signals, threads
-        self.sheets = Sheets(folder, config.seed, trainer, dataset)
+        self.sheets = Sheets(folder, config.seed, trainer, dataset, config.enlarge)
         self.alarms = Alarms(vars(config.model))
         self.rollbacks = 0
         self.failed_saves = 0

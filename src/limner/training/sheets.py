@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from limner.data.dataset import Dataset
-from limner.explore.pictures import save_picture, sheet
+from limner.explore.pictures import Enlargement, repeated_by, save_picture, sheet
 from limner.explore.turning import angle_captions, posed, strip_sheet, strips, trained_spans, turns
 from limner.models import Encodes
 from limner.pixels import to_bytes, to_floats
@@ -33,7 +33,10 @@ _PIXELS_AT_ONCE = 2**20
 class Sheets:
     """Draws into `samples/` of a run's folder."""
 
-    def __init__(self, folder: Path, seed: int, trainer: Trainer, dataset: Dataset) -> None:
+    def __init__(
+        self, folder: Path, seed: int, trainer: Trainer, dataset: Dataset, enlarge: Enlargement = "lanczos"
+    ) -> None:
+        self.enlarge = enlarge
         self.folder, self.seed, self.trainer, self.dataset = folder / "samples", seed, trainer, dataset
         self._reals: Variety | None = None
 
@@ -82,14 +85,19 @@ class Sheets:
             for pose in strip
         ]
         columns = [to_bytes(generate(model, latents, device)).cpu().numpy() for latents in asked]
-        picture = strip_sheet(found, columns, scale=max(1, _CELL_PIXELS // model.resolution), gap=GAP)
+        scale = max(1, _CELL_PIXELS // model.resolution)
+        picture = strip_sheet(found, columns, scale, GAP, self.enlarge)
         name = f"turns-{NAME.format(self.trainer.images_seen)}.png"
         save_picture(picture, self.folder / name, {"what": "faces × angles", "angles": captions, **self._origin()})
         return f"samples/{name}"
 
     def _save(self, faces: UInt8[np.ndarray, "n h w 3"], name: str, facts: dict[str, Any]) -> str:
-        picture = sheet(faces, columns=COLUMNS, gap=GAP, scale=max(1, _CELL_PIXELS // faces.shape[1]))
-        save_picture(picture, self.folder / name, {**facts, **self._origin()})
+        scale = max(1, _CELL_PIXELS // faces.shape[1])
+        small = _without_repeats(faces)
+        scale *= faces.shape[1] // small.shape[1]
+        picture = sheet(small, COLUMNS, scale, GAP, enlarge=self.enlarge)
+        shown = {"face_pixels": small.shape[1], "enlarge": self.enlarge}
+        save_picture(picture, self.folder / name, {**facts, **self._origin(), **shown})
         return f"samples/{name}"
 
     def _origin(self) -> dict[str, Any]:
@@ -108,6 +116,14 @@ class Sheets:
             even = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(np.int64)
             self._reals = Variety.of(self.dataset.read(self.trainer.model.resolution, rows[even]))
         return self._reals
+
+
+def _without_repeats(faces: UInt8[np.ndarray, "n r r 3"]) -> UInt8[np.ndarray, "n s s 3"]:
+    """Return the faces at the side that a growing model makes now: until it has grown, `generate` repeats pixels."""
+    if len(faces) == 0 or faces.shape[1] != faces.shape[2]:
+        return faces
+    factor = repeated_by(faces.swapaxes(0, 2).swapaxes(0, 1).reshape(faces.shape[1], faces.shape[2], -1))
+    return faces[:, ::factor, ::factor] if factor < faces.shape[1] else faces
 
 
 def size_then(model: Any, images_seen: int) -> dict[str, int]:
@@ -129,6 +145,11 @@ def faces_drawn(model: Any) -> int:
         return SHEET_FACES
     axes = len(strips(trained_spans(model), TURNED_ANGLES))
     return SHEET_FACES + TURNED_ANGLES * (TURNED_FACES + (axes - 1) * TURNED_FACES_OF_FURTHER_AXES)
+
+
+def shown_pixels(resolution: int) -> int:
+    """Return the side that a sheet shows faces of a model of that side at, pixels."""
+    return resolution * max(1, _CELL_PIXELS // resolution)
 
 
 def faces_at_once(resolution: int) -> int:
