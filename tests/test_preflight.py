@@ -320,3 +320,13 @@ def test_when_it_is_done_by_itself() -> None:
     plain = TrainConfig(model=tiny_config("dcgan"), resolution=16, kimg=90.0)
     assert not wanted(plain, dcgan)
     assert wanted(dataclasses.replace(plain, memory="1GB"), dcgan)
+
+
+@pytest.mark.parametrize(("enlarge", "least", "most"), [("lanczos", 0.4, 1.75), ("pixels", 0.1, 0.5)])
+def test_sheets_are_estimated_as_large_as_measured(enlarge: str, least: float, most: float) -> None:
+    """64 faces of 32² shown at 96² took so many bytes per pixel shown, over models and heads."""
+    model = MODELS["dcgan"](MODELS["dcgan"].Config(width=4, latent_dim=6), 32)
+    plan = forecast.Plan(model=model, config=TrainConfig(model=model.config, enlarge=enlarge))  # type: ignore[arg-type]
+    assert least < plan._face_bytes(32) / 96**2 < most
+    large = MODELS["dcgan"](MODELS["dcgan"].Config(width=4, latent_dim=6), 128)
+    assert forecast.Plan(model=large, config=plan.config)._face_bytes(128) == 128**2 * 2.2, "nothing is enlarged"
