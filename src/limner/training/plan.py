@@ -13,13 +13,14 @@ from rich.table import Table
 from limner.data.dataset import Dataset, open_dataset
 from limner.errors import ResourceError
 from limner.training import command
+from limner.training.batch_limits import refuse_more_than_the_data
 from limner.training.distributed import join_world
 from limner.training.forecast import Plan
 from limner.training.memory import size
 from limner.training.planning import make_plan
 from limner.training.preflight import PATIENCE_SECONDS, StageFigures
 from limner.training.progress import duration, kimg, short
-from limner.training.settling import labels_of, settle
+from limner.training.settling import labels_of, outline, settle
 
 
 def plan(words: Sequence[str]) -> int:
@@ -31,6 +32,8 @@ def plan(words: Sequence[str]) -> int:
         dataset = None if config.data is None else open_dataset(config.data)
         config = settle(model_class, config, dataset, world.device)
         labels = labels_of(config, dataset)
+        if dataset is not None:
+            refuse_more_than_the_data(outline(model_class, config, labels), config, len(dataset.indices("train")))
         found = make_plan(
             model_class,
             config,

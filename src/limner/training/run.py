@@ -22,6 +22,7 @@ from limner.explore.pictures import write_whole
 from limner.metrics.choosing import check_class
 from limner.models import Model
 from limner.program import limner_command
+from limner.training.batch_limits import refuse_more_than_the_data, refuse_more_than_the_memory
 from limner.training.config import (
     TrainConfig,
     config_from_json,
@@ -41,7 +42,7 @@ from limner.training.preflight import micro_batches_by_resolution
 from limner.training.progress import Progress
 from limner.training.randomness import seed_everything
 from limner.training.recorder import Recorder
-from limner.training.settling import chosen_attributes, labels_of, open_data, settle
+from limner.training.settling import chosen_attributes, labels_of, open_data, outline, settle
 from limner.training.signals import StopSignals
 from limner.training.threads import thread_monitor, threads_of_a_run, use_recorded_threads
 from limner.training.trainer import NotFiniteError, Recipe, Trainer
@@ -64,6 +65,7 @@ def train(
         dataset = open_data(config)
         config = settle(model_class, config, dataset, world.device)
         _last_image(config, stop_at, 0)
+        _refuse_impossible_batches(model_class, config, dataset, world)
         pace = pace_of(config, world, lambda: _make_trainer(model_class, config, dataset, world))
         plan = preflight(model_class, config, labels_of(config, dataset), world, out or Path("runs"))
         config = plan.settled(config)
@@ -163,6 +165,15 @@ def _fit(trainer: Trainer, recorder: Recorder, last: int, goal: int) -> None:
                 raise
             recorder.give_up("out of memory")
             raise ResourceError(_out_of_memory(trainer, recorder.folder)) from error
+
+
+def _refuse_impossible_batches(
+    model_class: type[Model], config: TrainConfig[Any], dataset: Dataset, world: World
+) -> None:
+    model = outline(model_class, config, labels_of(config, dataset))
+    refuse_more_than_the_data(model, config, len(dataset.indices("train")))
+    if config.preflight != "off" and len(model.milestones()) == 1:  # what grows has a pre-flight for this
+        refuse_more_than_the_memory(config, world, lambda: _make_trainer(model_class, config, dataset, world))
 
 
 def _last_image(config: TrainConfig[Any], stop_at: float | None, images_seen: int) -> int:
