@@ -118,7 +118,7 @@ def test_the_settings_of_each_model_are_ones_it_has(
 ) -> None:
     """Parsed and checked as `limner train` does; only the training itself is left out."""
     taken = []
-    monkeypatch.setattr("limner.training.run.train", lambda found, config, out: taken.append((found, config)) or out)
+    monkeypatch.setattr("limner.training.run.train", lambda found, config, out, stop_at: taken.append((found, config)) or out)
     line, *_ = Recipe(tmp_path, DATA=str(tiny_dataset_folder), MODELS=model)("50")
     assert main(line) == 0, capsys.readouterr().err
     ((found, config),) = taken

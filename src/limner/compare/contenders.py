@@ -20,7 +20,7 @@ from limner.training.load import load
 from limner.training.record import RunRecord, read_run
 
 _logger = logging.getLogger(__name__)
-_BESIDE_THE_MODEL = SAFE_FIELDS | {"model", "model_name", "seed"}
+_BESIDE_THE_MODEL = (SAFE_FIELDS - {"kimg"}) | {"model", "model_name", "seed"}
 """settings that change nothing about the weights, and those told in another way"""
 
 
