@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,7 +119,12 @@ def test_the_settings_of_each_model_are_ones_it_has(
 ) -> None:
     """Parsed and checked as `limner train` does; only the training itself is left out."""
     taken = []
-    monkeypatch.setattr("limner.training.run.train", lambda found, config, out, stop_at: taken.append((found, config)) or out)
+
+    def take(found: Any, config: Any, out: Path, stop_at: float | None) -> Path:
+        taken.append((found, config))
+        return out
+
+    monkeypatch.setattr("limner.training.run.train", take)
     line, *_ = Recipe(tmp_path, DATA=str(tiny_dataset_folder), MODELS=model)("50")
     assert main(line) == 0, capsys.readouterr().err
     ((found, config),) = taken
