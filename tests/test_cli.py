@@ -60,7 +60,7 @@ def test_models_lists_each_with_a_line(capsys):
         (["data", "prep"], 2, "did you mean 'prepare'"),
         (["train", "wgangp"], 2, "wgan-gp"),
         (["resume"], 2, "which run"),
-        (["resume", "nowhere"], 2, "no run there"),
+        (["resume", "nowhere"], 2, "no such run"),
         (["sample", "nowhere"], 2, "no such run"),
         (["evaluate", "nowhere"], 2, "nowhere"),
         (["report", "nowhere"], 2, "nowhere"),

@@ -172,13 +172,13 @@ def test_what_was_ignored_is_said_and_names_are_escaped(
     ("words", "says"),
     [
         (("dcgan-0",), "two runs or more"),
-        (("dcgan-0", "vae-0", "nowhere"), "nowhere: not a run's folder"),
+        (("dcgan-0", "vae-0", "nowhere"), "nowhere: no such run"),
         (("dcgan-0", "dcgan-1", "dcgan-0"), "named twice"),
         (("dcgan-0", "dcgan-1", "vae-0", "--out", "page.png"), "compare.html"),
         (("dcgan-0", "dcgan-1", "vae-0", "--ignore", "sed"), "no such field"),
         (("dcgan-0", "dcgan-1", "vae-0", "--reach", "swd"), "NAME=VALUE"),
         (("dcgan-0", "dcgan-1", "--reach", "swd=1"), "--out compare.html"),
-        (("dcgan-0/config.json", "dcgan-1", "vae-0"), "the page compares runs"),
+        (("dcgan-0/config.json", "dcgan-1", "vae-0"), "config.json: not a run"),
     ],
 )
 def test_mistakes_are_one_line(capsys, runs: Path, monkeypatch, words: tuple[str, ...], says: str) -> None:

@@ -275,6 +275,7 @@ def test_what_makes_no_sense_is_one_line(
 def test_runs_that_are_not_there_or_have_drawn_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["timelapse", str(tmp_path / "none")]) == 2
     assert "none: no such run" in capsys.readouterr().err
+    (tmp_path / "log.jsonl").touch()
     assert main(["timelapse", str(tmp_path)]) == 2
     assert "0 sheets in samples/, a time-lapse needs 2" in capsys.readouterr().err
 

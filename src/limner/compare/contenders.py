@@ -18,6 +18,7 @@ from limner.models import Model
 from limner.training.config import SAFE_FIELDS
 from limner.training.load import load
 from limner.training.record import RunRecord, read_run
+from limner.training.run_folder import check_run
 
 _logger = logging.getLogger(__name__)
 _BESIDE_THE_MODEL = (SAFE_FIELDS - {"kimg"}) | {"model", "model_name", "seed"}
@@ -98,11 +99,10 @@ def read_contender(folder: Path) -> Contender:
         LimnerError: there is no such run.
         CheckpointError: it has no checkpoint.
     """
-    if not folder.is_dir():
-        raise LimnerError(f"{folder}: not a run's folder; the page compares runs, give what `limner train` printed")
+    check_run(folder)
     found = newest_checkpoint(folder / "checkpoints", lambda reason: _logger.warning("passed over %s", reason))
     if found is None:
-        raise CheckpointError(f"{folder}: no checkpoint in it; is it a run's folder, and has the run begun?")
+        raise CheckpointError(f"{folder}: no checkpoint in it; has the run begun?")
     return Contender(read_run(folder), found.facts, found.images_seen)
 
 

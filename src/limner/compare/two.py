@@ -17,6 +17,7 @@ from limner.metrics.card import Card, read_card
 from limner.metrics.card import compare as difference_of
 from limner.metrics.registry import METRICS
 from limner.training.evaluation_table import ARROWS, LEGEND
+from limner.training.run_folder import check_run
 
 Kind: TypeAlias = tuple[str, str | None, str | None]
 
@@ -80,8 +81,7 @@ def read_cards(path: Path) -> list[Card]:
     """
     if path.is_file():
         return [read_card(path)]
-    if not path.is_dir():
-        raise LimnerError(f"{path}: no such run or card; give the folder that `limner train` printed")
+    check_run(path)
     cards = [read_card(file) for file in sorted((path / "metrics").glob("*.json"))]
     if not cards:
         raise LimnerError(f"{path}: no numbers in it; measure it first: limner evaluate {path}")

@@ -15,6 +15,7 @@ from PIL import Image
 from limner.errors import LimnerError
 from limner.explore.pictures import Enlargement, check_suffix, save_picture, sheet
 from limner.files import refuse_overwriting
+from limner.training.run_folder import check_run
 
 _MOST_SEEDS = 100_000
 _LARGEST_SEED = 2**63 - 1
@@ -188,8 +189,8 @@ def default_sheet(run: Path, kind: str, text: str) -> Path:
     Raises:
         LimnerError: there is no such run.
     """
-    if not run.exists():
-        raise LimnerError(f"{run}: no such run; give the folder that holds its config.json")
+    if not run.exists():  # what else it may be is for `load` to say
+        check_run(run)
     folder = run if run.is_dir() else run.parent
     name = text if len(text) <= 80 else f"{text[:70].rpartition(',')[0]},and-more"
     return folder / "samples" / f"{kind}-{name}.png"

@@ -14,6 +14,7 @@ from limner.explore.pictures import READABLE, Enlargement, enlarged, read_proven
 from limner.explore.time_lapse import time_lapse
 from limner.explore.video import require_av, write_video
 from limner.files import refuse_overwriting
+from limner.training.run_folder import check_run
 
 _SIDE_PIXELS = 800
 """a film's larger side is about this, or less: faces are enlarged and reduced by whole factors"""
@@ -75,8 +76,7 @@ def timelapse(
 
 
 def _check(run: Path, out: Path, faces: int, every: int | None, seconds: float | None, hold: float) -> None:
-    if not run.is_dir():
-        raise LimnerError(f"{run}: no such run; give the folder that holds its config.json")
+    check_run(run)
     if out.suffix.lower() == ".mp4":
         require_av(out)
     elif out.suffix.lower() not in (".gif", ".webp"):

@@ -18,7 +18,8 @@ from limner.models.dcgan import DCGAN, DCGANConfig
 from limner.program import limner_command
 from limner.training import run
 from limner.training.config import TrainConfig, read_config
-from limner.training.report import check_run, write_report
+from limner.training.report import write_report
+from limner.training.run_folder import check_run
 
 M = TypeVar("M")
 F = TypeVar("F", bound="PlanFlags[Any]")
@@ -129,6 +130,7 @@ def resume(words: Sequence[str]) -> int:
             return 0
         raise LimnerError("resume: which run? `limner resume RUN`, where RUN is the folder that `limner train` printed")
     folder = Path(words[0])
+    check_run(folder)
     model_class, default = read_config(folder / "config.json")
     settings = ResumeFlags[model_class.Config]
     description = (

@@ -230,7 +230,7 @@ def read_config(path: Path) -> tuple[type[Model], TrainConfig[Any]]:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise LimnerError(
-            f"{path.parent}: no run there (no config.json); `limner train MODEL --out {path.parent}` makes one"
+            f"{path}: is missing; put it back, or make another run with `limner train MODEL --out FOLDER`"
         ) from None
     except (ValueError, OSError) as error:
         raise LimnerError(f"{path}: cannot be read ({' '.join(str(error).split())}); restore it") from None

@@ -24,6 +24,7 @@ from limner.training.evaluation_record import ClosestPairs, keep
 from limner.training.evaluation_table import show_cards, shown
 from limner.training.instruments import AUTO, TimeLimit, choose_instruments
 from limner.training.load import load
+from limner.training.run_folder import check_run
 from limner.training.team import WorldTeam
 
 _MINUTES_ON_A_CPU = 3.0
@@ -134,8 +135,7 @@ def _check(run: Path, metrics: tuple[str, ...], count: int, within: float | None
         raise LimnerError(f"count {count}: must be at least 1")
     if within is not None and not 0 <= within < math.inf:
         raise LimnerError(f"--within {within:g}: minutes, 0 or more; 0 takes no network that nobody asked for")
-    if not run.is_dir():
-        raise LimnerError(f"{run}: not a run's folder; give the folder that `limner train` printed")
+    check_run(run)
 
 
 def _limit(within: float | None, world: World, forecast: Forecast) -> TimeLimit | None:

@@ -14,6 +14,7 @@ from limner.latents import Labels
 from limner.models import Model
 from limner.training.config import config_from_json
 from limner.training.distributed import choose_device
+from limner.training.run_folder import check_run
 from limner.training.trainer import load_weights
 
 _logger = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ def load(run: str | Path, weights: Literal["ema", "raw"] = "ema", device: str = 
         [-1, 1], and `.checkpoint`, which says where the weights came from.
 
     Raises:
+        LimnerError: there is no such run.
         CheckpointError: there is no checkpoint, or none that can be read.
     """
     path = Path(run)
@@ -61,9 +63,8 @@ def load(run: str | Path, weights: Literal["ema", "raw"] = "ema", device: str = 
 def _find(path: Path) -> Checkpoint:
     if path.is_file():
         return read_checkpoint(path)
-    if not path.exists():
-        raise CheckpointError(f"{path}: no such run; `limner train MODEL --out {path}` makes one")
+    check_run(path)
     found = newest_checkpoint(path / "checkpoints", lambda reason: _logger.warning("passed over %s", reason))
     if found is None:
-        raise CheckpointError(f"{path}: no checkpoint in it; is it a run's folder, and has the run begun?")
+        raise CheckpointError(f"{path}: no checkpoint in it; has the run begun?")
     return found

@@ -16,8 +16,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from limner.checkpoint import list_checkpoints
-from limner.errors import LimnerError
 from limner.explore.pictures import write_whole
 from limner.program import limner_command
 from limner.training import page
@@ -28,27 +26,9 @@ from limner.training.record import RunRecord, read_run
 from limner.training.report_metrics import metrics_of, newest_metrics
 from limner.training.report_numbers import loss_plots, speed_plots
 from limner.training.report_pictures import newest_reconstructions, newest_sheet, newest_turns, time_lapse_figure
+from limner.training.run_folder import check_run
 
 _MOST_EVENTS = 60
-
-
-def check_run(folder: Path) -> None:
-    """Refuse a folder that holds nothing of a run, before anything is written there.
-
-    A run that lost some of its files still counts: its settings, an event of its log, a checkpoint or a card is enough.
-
-    Raises:
-        LimnerError: there is no such folder, or it is not a run's.
-    """
-    if not folder.is_dir():
-        raise LimnerError(f"{folder}: no such run; give the folder that holds its config.json")
-    record = read_run(folder)
-    known = "model_name" in record.config or record.history or record.cards
-    if not known and not list_checkpoints(folder / "checkpoints"):
-        raise LimnerError(
-            f"{folder}: not a run (no settings, log, checkpoints or numbers of one in it); give the folder that "
-            "`limner train` printed"
-        )
 
 
 def write_report(run: Path) -> Path:
@@ -59,7 +39,7 @@ def write_report(run: Path) -> Path:
         ResourceError: the page cannot be written.
     """
     if not run.is_dir():
-        raise LimnerError(f"{run}: no such run; give the folder that holds its config.json")
+        check_run(run)
     record = read_run(run)
     name = run.resolve().name
     sections = (
