@@ -20,7 +20,9 @@ import kill_harness
 from kill_harness import DONE, Tally, Trials, fork, make_dataset, restless_is_known, wait
 from limner import checkpoint
 from limner.checkpoint import newest_checkpoint
+from limner.errors import StoppedError
 from limner.metrics import evaluate
+from limner.signals import SAME_REQUEST_SECONDS
 from limner.training import recorder, run
 from limner.training.log import read_events
 from limner.training.signals import StopRequested, StopSignals
@@ -117,6 +119,7 @@ def test_asked_twice_it_ends_at_once_and_the_last_checkpoint_is_whole(one: Trial
 
         def two(to: int, number: int) -> None:
             kill(to, number)
+            time.sleep(3 * SAME_REQUEST_SECONDS)
             kill(pid, number)
 
         os.kill = two
@@ -131,8 +134,8 @@ def test_asked_twice_it_ends_at_once_and_the_last_checkpoint_is_whole(one: Trial
     assert (tally.lost, tally.unreadable, tally.not_exact) == (0, 0, 0)
 
 
-def test_a_second_sigterm_does_not_interrupt_the_save(one: Trials) -> None:
-    """A batch system may send it again and again."""
+def test_signals_sent_together_are_one_request(one: Trials) -> None:
+    """`timeout` sends to the process and then to its group, so that it comes twice at once."""
     folder, tally = one.folder("again"), Tally()
     code, events = stopped(one, folder, lambda: send_in(checkpoint.DISK, "write", signal.SIGTERM, 200, times=5))
     assert code == 143
@@ -188,13 +191,16 @@ def test_stopped_at_random_moments(one: Trials) -> None:
 
 def test_signals_are_put_back_after_a_run() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
-    with StopSignals() as signals:
+    with pytest.raises(StoppedError), StopSignals() as signals:
         assert signal.getsignal(signal.SIGTERM) != before[0]
         signals.poll()
         os.kill(os.getpid(), signal.SIGTERM)
         assert signals.number == signal.SIGTERM
         with pytest.raises(StopRequested):
             signals.poll()
+        raise StoppedError("saved", signals.number)
+    with pytest.raises(KeyboardInterrupt), StopSignals():
+        os.kill(os.getpid(), signal.SIGINT)  # too late for the run to be stopped, and not lost
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)] == before
 
 

@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from limner.errors import LimnerError
+from limner.signals import WATCH, flush_output, number_of
 
 HELP = """\
 limner: train, measure and explore generative models of faces
@@ -39,8 +40,9 @@ usage: limner VERB … [--debug]
   data check SOURCE          every bad file of a source, with what is wrong
 
 `limner VERB --help` explains a verb, `limner train MODEL --help` a model's settings too.
-`--debug` shows the traceback of an error. Exit codes: 0 well, 1 bug, 2 usage, 3 data, 4 checkpoint, 5 resources,
-6 run locked, 7 diverged, 8 peer lost, 130 or 143 stopped by a signal after saving.
+A signal (Ctrl-C, SIGTERM) stops every verb; a training run saves first. A second one ends it at once.
+`--debug` shows the traceback of an error. Exit codes: 0 well, 1 bug, 2 usage (also: no such run), 3 data, 4 checkpoint,
+5 resources, 6 run locked, 7 diverged, 8 peer lost, 130 or 143 stopped by SIGINT (Ctrl-C) or SIGTERM.
 """
 
 
@@ -50,11 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
-        return _run(words)
+        with WATCH:
+            return _run(words)
     except LimnerError as error:
         return _fail(str(error), error.exit_code, debug)
-    except KeyboardInterrupt:
-        return _fail("interrupted", 128 + signal.SIGINT, debug)
+    except KeyboardInterrupt as interruption:
+        return _fail(str(interruption) or "interrupted", 128 + number_of(interruption), debug)
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -83,7 +86,9 @@ def _bug(error: Exception, debug: bool) -> int:
 def _fail(message: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    print(f"limner: {message}", file=sys.stderr)
+    with contextlib.suppress(OSError, ValueError):  # nobody may be there to read it
+        print(f"limner: {message}", file=sys.stderr)
+    flush_output()
     return code
 
 

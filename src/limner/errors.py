@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class LimnerError(ValueError):
-    """Wrong usage or configuration."""
+    """Wrong usage or configuration; also a path that is not a run, where one is asked for."""
 
     exit_code = 2
 
@@ -50,9 +50,10 @@ class PeerLostError(LimnerError):
 
 
 class StoppedError(LimnerError):
-    """A signal asked the run to stop; everything was saved first.
+    """A signal asked to stop: a run saved everything first, and what makes a folder removed what it had written.
 
-    `exit_code` is 128 + the signal's number: 130 for SIGINT, 143 for SIGTERM.
+    `exit_code` is 128 + the signal's number: 130 for SIGINT, 143 for SIGTERM. (A command without anything to save ends
+    by KeyboardInterrupt or `limner.signals.Terminated`, with the same exit codes.)
     """
 
     def __init__(self, message: str, signal_number: int) -> None:

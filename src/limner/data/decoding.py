@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
-import signal
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Generator, Mapping
@@ -30,6 +28,7 @@ from limner.data.pictures import decode_image
 from limner.data.same_names import photo_of
 from limner.data.sources import Photos
 from limner.errors import LimnerError, ResourceError
+from limner.signals import end_workers, leave_signals_to
 
 _CHUNK_BYTES = 8 << 20
 _LARGEST_CHUNK = 16
@@ -171,6 +170,9 @@ def _in_processes(work: Work, chunks: list[range], workers: int) -> Generator[li
         raise ResourceError(
             f"{work.path}: a decoding process died, most often for want of memory; use fewer --workers"
         ) from error
+    except (KeyboardInterrupt, GeneratorExit):  # nobody wants the rest
+        end_workers(pool)
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -182,16 +184,7 @@ _work: Work | None = None
 def _start_worker(work: Work, parent: int) -> None:
     global _work
     _work = work
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent ends the workers
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    """A parent killed with -9 cannot end its workers, so they look."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
+    leave_signals_to(parent)
 
 
 def _make(rows: range) -> list[Square]:

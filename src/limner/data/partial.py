@@ -9,15 +9,13 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import IO, Any
 
 from limner.errors import LimnerError, ResourceError, RunLockedError, StoppedError
+from limner.signals import WATCH, Terminated
 
 _LOCK = ".lock"
 
@@ -112,19 +110,15 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def stopped_by_sigterm(dest: Path) -> Iterator[None]:
-    """SIGTERM becomes an exception, so that what was written is removed."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise StoppedError(f"{dest}: stopped by a signal; nothing was kept, make it again", number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    """A signal that asks to stop becomes an exception that says so, and what was written is removed on its way."""
+    said = f"{dest}: stopped by a signal; nothing was kept, make it again"
+    with WATCH:
+        try:
+            yield
+        except Terminated as stopped:
+            raise StoppedError(said, stopped.number) from None
+        except KeyboardInterrupt as interruption:
+            raise KeyboardInterrupt(said) from interruption
 
 
 def _take_lock(path: Path, what: str) -> IO[str]:

@@ -257,9 +257,10 @@ def write_whole(path: Path, data: bytes) -> Path:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise ResourceError(
             f"{path}: cannot be written ({error.strerror}); free space or choose another place"
         ) from error
+    finally:  # also where a signal interrupts
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
     return path

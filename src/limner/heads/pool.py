@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -19,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from limner.errors import ResourceError
 from limner.heads.pack import load_pack
+from limner.signals import end_workers, leave_signals_to
 
 Drawn = TypeVar("Drawn")
 
@@ -35,12 +34,15 @@ def draw_in_order(draw: Callable[[range], Drawn], count: int, size: int, workers
         return
     load_pack()  # forked workers share it
     pool = ProcessPoolExecutor(
-        min(workers, len(chunks)), _start_method(), initializer=_settle_worker, initargs=(os.getpid(),)
+        min(workers, len(chunks)), _start_method(), initializer=leave_signals_to, initargs=(os.getpid(),)
     )
     try:
         yield from _shown(pool.map(draw, chunks), chunks)
     except BrokenProcessPool as error:
         raise ResourceError("heads: a worker was killed, most likely for memory; use fewer --workers") from error
+    except (KeyboardInterrupt, GeneratorExit):  # nobody wants the rest
+        end_workers(pool)
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -49,19 +51,6 @@ def _start_method() -> multiprocessing.context.BaseContext:
     # Forked workers need no `if __name__ == "__main__"` in a user's script. They touch
     # NumPy only, so a parent that has loaded torch does them no harm. macOS and Windows cannot fork safely.
     return multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-
-
-def _settle_worker(parent: int) -> None:
-    """Leave Ctrl-C to the parent, and go when it goes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-    def follow() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
 
 
 def _shown(drawn: Iterator[Drawn], chunks: list[range]) -> Iterator[Drawn]:

@@ -119,8 +119,9 @@ class Card:
                 os.fsync(file.fileno())
             partial.replace(path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
             raise ResourceError(f"{path}: cannot be written ({error.strerror}); make room there") from error
+        finally:  # also where a signal interrupts
+            partial.unlink(missing_ok=True)
 
 
 def display_name(metric: str, count: int, extractor: str | None = None) -> str:

@@ -99,9 +99,10 @@ def write_statistics(path: Path, statistics: Statistics) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
+        raise ResourceError(f"{path}: cannot be written ({error.strerror}); make room there") from error
+    finally:  # also where a signal interrupts
         with contextlib.suppress(OSError):
             partial.unlink()
-        raise ResourceError(f"{path}: cannot be written ({error.strerror}); make room there") from error
 
 
 def read_statistics(path: Path) -> Statistics:

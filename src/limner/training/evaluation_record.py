@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -14,6 +11,7 @@ from torch import Tensor
 from limner.explore.pictures import save_picture, sheet
 from limner.metrics.card import Card
 from limner.metrics.copies import Pair
+from limner.signals import unbroken
 from limner.training.log import RunLog
 from limner.training.report import write_report
 
@@ -53,7 +51,7 @@ class ClosestPairs:
 
 
 def keep(run: Path, cards: Sequence[Card], pairs: ClosestPairs) -> None:
-    """The cards in the run's folder, its log and its report; Ctrl-C waits until all are there."""
+    """The cards in the run's folder, its log and its report; a signal waits until all are there."""
     (run / "metrics").mkdir(exist_ok=True)
     with unbroken(), RunLog(run / "log.jsonl") as log:
         for card in cards:
@@ -63,19 +61,3 @@ def keep(run: Path, cards: Sequence[Card], pairs: ClosestPairs) -> None:
                 pairs.save(path.with_suffix(".png"), card)
             log.write("metric", card.images_seen or 0, name=card.name, value=card.value, file=f"metrics/{path.name}")
         write_report(run)
-
-
-@contextmanager
-def unbroken() -> Iterator[None]:
-    """Hold Ctrl-C back until the block is done."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if came:
-        raise KeyboardInterrupt

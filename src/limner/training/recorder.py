@@ -124,6 +124,7 @@ class Recorder:
             self._stop(stopped)
         self._write("end", reason="finished")
         self.world.first_only(lambda still_here: self._report())
+        self._obey_late_signal()
 
     def pause(self) -> None:
         """Stop before the run's goal, as `--stop-at` asks: a checkpoint, pictures and the report."""
@@ -137,6 +138,7 @@ class Recorder:
             f"stopped at {kimg(self.trainer.images_seen)} of {kimg(self.config.images)} kimg, as asked, and saved; "
             f"go on with: {limner_command()} resume {self.folder}"
         )
+        self._obey_late_signal()
 
     def give_up(self, reason: str) -> None:
         """The run ends here for this process; what was saved last is what it can go on from."""
@@ -346,6 +348,16 @@ class Recorder:
             f"go on with: {limner_command()} resume {self.folder}",
             number,
         )
+
+    def _obey_late_signal(self) -> None:
+        """End with a signal's exit code where it came when all was done: whoever sent it may wait for that code."""
+        stopped = self._asked_to_stop()
+        if stopped:
+            raise StoppedError(
+                f"signal {stopped} came at the end: all was done and saved at {self.trainer.images_seen} images in "
+                f"{self.folder}",
+                stopped,
+            )
 
     def _restart_clock(self) -> None:
         self._tick_time = time.monotonic()

@@ -24,6 +24,7 @@ from limner.data.loader import Loader
 from limner.errors import LimnerError
 from limner.latents import Labels
 from limner.pixels import to_bytes
+from limner.signals import end_with
 from limner.training import command  # noqa: F401 - what a run imports takes memory here as well
 from limner.training.config import config_from_json
 from limner.training.distributed import World
@@ -181,6 +182,7 @@ def main() -> None:
     """Serve until the asker goes away."""
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no answer
+    end_with(os.getppid())
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     rehearsal: Rehearsal | None = None

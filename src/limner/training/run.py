@@ -108,7 +108,6 @@ def _train_in(
 ) -> None:
     most_threads = torch.get_num_threads() if estimate is None or estimate.pace is None else max(estimate.pace.speeds)
     with ExitStack() as stack:
-        signals = stack.enter_context(StopSignals())
         if world.is_first:
             stack.enter_context(RunLock(folder))
             remove_leftovers(folder / "checkpoints")
@@ -126,6 +125,7 @@ def _train_in(
             changed += [*fewer, *plan.smaller_parts(config)]
             config = plan.settled(config)
             estimate = Estimate(plan=plan, pace=pace_so_far(folder, found), pictures=len(dataset.indices("train")))
+        signals = stack.enter_context(StopSignals(folder))  # until here there was nothing to save
         if world.is_first:
             _write_config(folder, model_class, config)
         trainer = _make_trainer(model_class, config, dataset, world)

@@ -71,8 +71,9 @@ def save_probe(path: Path, network: ProbeNetwork, record: Record) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise ResourceError(f"{path}: cannot be written ({error.strerror}); choose another place with --out") from error
+    finally:  # also where a signal interrupts
+        partial.unlink(missing_ok=True)
 
 
 def load_probe(path: Path) -> tuple[ProbeNetwork, Record, str]:
