@@ -763,6 +763,7 @@ def test_settings_that_do_not_are_changed_and_logged(root: Path, dataset: Path) 
         "metrics": ("swd",),
         "memory": "500GB",
         "preflight": "off",
+        "enlarge": "pixels",
         "threads": 1,
         "kimg": longer.config.kimg,
     }

@@ -49,7 +49,7 @@ def test_a_folder_that_is_not_a_run(verb: str, tmp_path: Path, capsys: pytest.Ca
     (path / "me.jpg").touch()
     code, said = said_by(verb, path, capsys)
     assert code == 2
-    assert said.startswith(f"limner: {path}: not a run (no config.json, log.jsonl, checkpoints or metrics in it)")
+    assert said.startswith(f"limner: {path}: not a run (no settings, log, checkpoints or metrics of one in it)")
     assert len(said.splitlines()) == 1
     assert [entry.name for entry in path.iterdir()] == ["me.jpg"], "nothing was written there"
 

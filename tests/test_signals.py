@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shlex
 import shutil
 import signal
 import subprocess
@@ -22,6 +21,7 @@ from limner import checkpoint
 from limner.checkpoint import newest_checkpoint
 from limner.errors import StoppedError
 from limner.metrics import evaluate
+from limner.program import limner_command
 from limner.signals import SAME_REQUEST_SECONDS
 from limner.training import recorder, run
 from limner.training.log import read_events
@@ -191,14 +191,19 @@ def test_stopped_at_random_moments(one: Trials) -> None:
 
 def test_signals_are_put_back_after_a_run() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
-    with pytest.raises(StoppedError), StopSignals() as signals:
-        assert signal.getsignal(signal.SIGTERM) != before[0]
-        signals.poll()
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert signals.number == signal.SIGTERM
-        with pytest.raises(StopRequested):
+
+    def stopped_run() -> None:
+        with StopSignals() as signals:
+            assert signal.getsignal(signal.SIGTERM) != before[0]
             signals.poll()
-        raise StoppedError("saved", signals.number)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert signals.number == signal.SIGTERM
+            with pytest.raises(StopRequested):
+                signals.poll()
+            raise StoppedError("saved", signals.number)
+
+    with pytest.raises(StoppedError):
+        stopped_run()
     with pytest.raises(KeyboardInterrupt), StopSignals():
         os.kill(os.getpid(), signal.SIGINT)  # too late for the run to be stopped, and not lost
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)] == before
@@ -232,7 +237,7 @@ def test_sigterm_to_the_command_and_the_way_on_that_it_names(root: Path, one: Tr
     assert process.returncode == 143
     last = errors.strip().splitlines()[-1]
     assert last.startswith("limner: stopped by signal 15 at ")
-    assert last.endswith(f"saved; go on with: {shlex.quote(os.path.relpath(LIMNER[0]))} resume {out}")
+    assert last.endswith(f"saved; go on with: {limner_command()} resume {out}")
     assert "Traceback" not in errors
     images = newest_checkpoint(out / "checkpoints", pytest.fail).images_seen  # type: ignore[union-attr]
     command = [*LIMNER, "resume", str(out), "--stop-at", str((images + 8) / 1000)]

@@ -512,6 +512,20 @@ def test_another_library_has_the_wakeup_descriptor(root: Path, tmp_path: Path, s
     assert "stopped at once" in child.said
 
 
+def test_under_torchrun_what_it_passes_on_is_no_second_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C reaches every process of the terminal, and torchrun then sends it to its own once more."""
+    clock = [100.0]
+    monkeypatch.setattr(signals.time, "monotonic", lambda: clock[0])
+    for launched, after, counts in ((False, 1.0, 2), (True, 1.0, 0), (True, 6.0, 2)):
+        monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+        if launched:
+            monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+        requests = signals._Requests()
+        assert requests.add() == 1
+        clock[0] += after
+        assert requests.add() == counts
+
+
 def test_a_forked_process_has_signals_of_its_own() -> None:
     with signals.WATCH, signals.WATCH.held("stopping"):
         for _ in range(50):  # some of the signals come before the child has forgotten the parent's handlers

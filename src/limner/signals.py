@@ -31,6 +31,8 @@ ASKING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1"
 """signals that ask to stop"""
 SAME_REQUEST_SECONDS = 0.1
 """signals closer together are one request: `timeout`, for one, sends to the process and then to its whole group"""
+SAME_REQUEST_SECONDS_TORCHRUN = 5.0
+"""the same under torchrun, which passes Ctrl-C on to processes that have had it from the terminal already"""
 _SAY_AFTER_SECONDS = 1.0
 """a command that is not saving anything ends within this, or says that it is about to"""
 _LOOK_FOR_PARENT_SECONDS = 0.5
@@ -197,7 +199,8 @@ class _Requests:
     def add(self) -> int:
         """Return how many requests there have been, or 0 where this signal belongs to the one before."""
         now = time.monotonic()
-        if self.count and now - self._last < SAME_REQUEST_SECONDS:
+        torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+        if self.count and now - self._last < (SAME_REQUEST_SECONDS_TORCHRUN if torchrun else SAME_REQUEST_SECONDS):
             return 0
         self._last = now
         self.count += 1

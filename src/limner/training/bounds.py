@@ -10,6 +10,7 @@ no common unit: some are means and some are sums over pixels, so their bound gro
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -73,7 +74,9 @@ def diverged_weights(sizes: Mapping[str, float]) -> str | None:
         phase, _, kind = name.rpartition("/")
         if kind == "largest":
             bound = weights_bound(sizes[f"{phase}/at_start"], WEIGHTS_DIVERGED)
-            if not value <= bound:
+            if not math.isfinite(value):
+                return f"{phase}: its largest weight is not finite"
+            if value > bound:
                 return f"{phase}: its largest weight is {short(value)}, more than {short(bound)}"
     return None
 

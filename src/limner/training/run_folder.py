@@ -5,21 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 
 from limner.errors import LimnerError
-
-_OF_A_RUN = ("config.json", "log.jsonl", "checkpoints", "metrics")
-"""a run that lost some of these is still one"""
+from limner.training.record import read_run
 
 
 def check_run(folder: Path) -> None:
     """Raise LimnerError (exit code 2) unless a folder is a run's.
 
-    A run that lost some of its files still counts: one of its settings, its log, its checkpoints or its metrics is
-    enough. Whether it holds a checkpoint that can be read is another question, with another exit code.
+    A run that lost some of its files still counts: its settings, its log, its checkpoints' folder or a card is enough.
+    Whether it holds a checkpoint that can be read is another question, with another exit code.
     """
     if not folder.exists():
         raise LimnerError(f"{folder}: no such run; give the folder that `limner train` printed")
-    if not any((folder / name).exists() for name in _OF_A_RUN):
+    if not folder.is_dir() or not _is_known(folder):
         raise LimnerError(
-            f"{folder}: not a run (no config.json, log.jsonl, checkpoints or metrics in it); "
+            f"{folder}: not a run (no settings, log, checkpoints or metrics of one in it); "
             f"give the folder that `limner train` printed"
         )
+
+
+def _is_known(folder: Path) -> bool:
+    if (folder / "log.jsonl").exists() or (folder / "checkpoints").is_dir():  # begun, if perhaps nothing more
+        return True
+    record = read_run(folder)
+    return "model_name" in record.config or bool(record.cards)
