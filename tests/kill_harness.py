@@ -101,7 +101,7 @@ class Restless(Model):
     def move_balance(self, logs: Mapping[str, Tensor]) -> None:
         self.balance += 0.01 * random.random()
 
-    def generate(self, latents: Tensor) -> Tensor:
+    def forward(self, latents: Tensor) -> Tensor:
         return self.generator(latents).tanh().view(-1, 3, self.resolution, self.resolution)
 
 

@@ -7,9 +7,10 @@ samples, walks, edits or measures needs to ask which model it is: attributes, co
 from __future__ import annotations
 
 import base64
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ class Labels:
     """
 
     names: tuple[str, ...] = ()
-    rows: Bool[np.ndarray, "k a"] | None = None
+    rows: Bool[np.ndarray, "k a"] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.names and (self.rows is None or self.rows.ndim != 2 or self.rows.shape[1] != len(self.names)):
@@ -208,12 +209,17 @@ class LatentSpace:
         return torch.cat([part.sample(n, rng) for part in self.parts], dim=1)
 
     def sample_seeds(self, seeds: Sequence[int]) -> Latents:
-        """One row per seed, each from a generator of its own: a seed names a face whatever else is drawn."""
-        return torch.cat([self.sample(1, torch.Generator().manual_seed(seed)) for seed in seeds])
+        """One row per seed, each from a generator of its own: a seed names a face whatever else is drawn.
+
+        Raises:
+            LimnerError: there are no seeds, or one is not a whole number from 0 to 2^63 - 1.
+        """
+        numbers = _whole_numbers(seeds)
+        return torch.cat([self.sample(1, torch.Generator().manual_seed(seed)) for seed in numbers])
 
     def split(self, latents: Latents) -> dict[str, Tensor]:
         """The parts by name, each [n, width], as views."""
-        self._check(latents)
+        self.check(latents)
         widths = [part.width for part in self.parts]
         return dict(zip((part.name for part in self.parts), latents.split(widths, dim=1), strict=True))
 
@@ -235,7 +241,33 @@ class LatentSpace:
         ends_a, ends_b = self.split(a), self.split(b)
         return self.join({p.name: p.interpolate(ends_a[p.name], ends_b[p.name], steps) for p in self.parts})
 
-    def _check(self, latents: Latents) -> None:
+    def check(self, latents: Any) -> None:
+        """Raise LimnerError unless these are latents of this space, [n, width]."""
+        wanted = f"[n, {self.width}] ({' + '.join(f'{part.name} {part.width}' for part in self.parts)})"
+        if not isinstance(latents, Tensor):
+            found = f"{type(latents).__name__} {str(latents)[:60]}"
+            raise LimnerError(
+                f"latents: expected a tensor {wanted}, got {found}; for seeds, `model.generate(seeds=[1, 2, 3])` or "
+                "`model.latents.sample_seeds([1, 2, 3])`"
+            )
         if latents.ndim != 2 or latents.shape[1] != self.width:
-            wanted = " + ".join(f"{part.name} {part.width}" for part in self.parts)
-            raise LimnerError(f"latents: expected [n, {self.width}] ({wanted}), got {list(latents.shape)}")
+            raise LimnerError(f"latents: expected {wanted}, got {list(latents.shape)}")
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{part.name}: {type(part).__name__} {part.width}" for part in self.parts)
+        return f"LatentSpace([n, {self.width}]; {parts})"
+
+
+def _whole_numbers(seeds: Any) -> list[int]:
+    """Seeds as Python's whole numbers; NumPy's and tensors' are taken as well.
+
+    Raises:
+        LimnerError: there are none, or one is not a whole number from 0 to 2^63 - 1.
+    """
+    try:
+        numbers = [operator.index(seed) for seed in seeds]
+    except TypeError:
+        raise LimnerError(f"seeds: expected whole numbers such as [1, 2, 3], got {str(seeds)[:60]!r}") from None
+    if not numbers or min(numbers) < 0 or max(numbers) >= 2**63:
+        raise LimnerError(f"seeds: expected at least one, each from 0 to 2^63 - 1, got {str(numbers)[:60]}")
+    return numbers

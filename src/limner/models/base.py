@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import torch
 from torch import nn
 
 from limner.errors import LimnerError
@@ -116,9 +117,57 @@ class Model(nn.Module, ABC):
     def phases(self) -> tuple[Phase, ...]:
         """The updates of one iteration, in order. Called once per trainer."""
 
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        for name in ("generate", "__call__"):
+            if name in cls.__dict__:
+                raise LimnerError(
+                    f"{cls.__qualname__} defines {name}; define forward(latents) instead, which "
+                    "generate(latents), generate(seeds=[…]) and model(latents) call"
+                )
+
     @abstractmethod
-    def generate(self, latents: Latents) -> Images:
-        """[n, d] → [n, 3, resolution, resolution] in [-1, 1]."""
+    def forward(self, latents: Latents) -> Images:
+        """[n, d] → [n, 3, resolution, resolution] in [-1, 1]: what `generate` calls."""
+
+    def generate(self, latents: Latents | None = None, *, seeds: Sequence[int] | None = None) -> Images:
+        """Return images [n, 3, resolution, resolution] in [-1, 1].
+
+        Args:
+            latents: [n, d], such as `model.latents.sample_seeds(seeds)`.
+            seeds: whole numbers instead of latents: seed k gives the face that `limner sample --seeds k` draws, bit
+                for bit on the same device. Each is computed alone, because the last bits of an image may depend on how
+                many are computed with it; for many faces at once, give latents.
+
+        Raises:
+            LimnerError: neither or both are given, or they have another form.
+        """
+        if latents is not None and seeds is None:
+            self.latents.check(latents)
+            images: Images = super().__call__(latents.to(self._device))
+            return images
+        if latents is not None or seeds is None:
+            raise LimnerError("generate: give either latents, or seeds=[1, 2, 3]")
+        rows = self.latents.sample_seeds(seeds).to(self._device)
+        return torch.cat([super(Model, self).__call__(row[None]) for row in rows])
+
+    def __call__(self, latents: Latents | None = None, *, seeds: Sequence[int] | None = None) -> Images:
+        """As `generate`."""
+        return self.generate(latents, seeds=seeds)
+
+    @property
+    def _device(self) -> torch.device:
+        return next((parameter.device for parameter in self.parameters()), torch.device("cpu"))
+
+    def __repr__(self) -> str:
+        """One line: the model, its size, its latents and, of a loaded one, its weights; `print(model.generator)` and
+        `model.named_modules()` show the layers."""
+        count = sum(parameter.numel() for parameter in self.parameters())
+        facts = [f"{self.resolution}²", f"{count:,} parameters", f"latents {self.latents!r}"]
+        origin = getattr(self, "checkpoint", None)
+        if origin is not None:
+            facts.append(f"{origin.weights} weights at {origin.images_seen:,} images seen, from {origin.path}")
+        return f"<{type(self).__name__}: {', '.join(facts)}>"
 
     def stage(self, images_seen: int) -> Stage:
         """What to train on after `images_seen` images: a pure function of them."""

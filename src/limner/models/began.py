@@ -175,7 +175,7 @@ class BEGAN(Model):
     def set_images_seen(self, images_seen: int) -> None:
         self.images_seen = images_seen
 
-    def generate(self, latents: Latents) -> Images:
+    def forward(self, latents: Latents) -> Images:
         return self.generator(latents).clamp(-1, 1)
 
 

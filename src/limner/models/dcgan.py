@@ -100,7 +100,7 @@ class DCGAN(Model):
         loss = F.softplus(-logits).mean()
         return loss, {"loss": loss}
 
-    def generate(self, latents: Latents) -> Images:
+    def forward(self, latents: Latents) -> Images:
         return self.generator(latents)
 
 

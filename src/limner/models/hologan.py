@@ -188,7 +188,7 @@ class HoloGAN(Model):
         weights = {"identity": self.config.identity_weight, "angles": self.config.angle_weight}
         return torch.stack([weights[name] * error for name, error in errors.items()]).sum()
 
-    def generate(self, latents: Latents) -> Images:
+    def forward(self, latents: Latents) -> Images:
         parts = self.latents.split(latents)
         return self.generator(parts["z"], parts["pose"], parts.get("placement"))
 

@@ -144,7 +144,7 @@ class InfoGAN(Model):
         c = self.config
         return c.continuous_weight if isinstance(self.latents.part(name), Uniform) else c.information_weight
 
-    def generate(self, latents: Latents) -> Images:
+    def forward(self, latents: Latents) -> Images:
         return self.generator(latents)
 
 

@@ -96,5 +96,5 @@ class LSGAN(Model):
         loss = (fake - self.config.wanted_code).square().mean() / 2
         return loss, {"loss": loss}
 
-    def generate(self, latents: Latents) -> Images:
+    def forward(self, latents: Latents) -> Images:
         return self.generator(latents)

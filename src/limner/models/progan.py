@@ -230,7 +230,7 @@ class ProGAN(Model):
             z = z * (self.config.latent_dim**0.5 / z.norm(dim=1, keepdim=True))
         return self.latents.replace(batch.latents, z=z)
 
-    def generate(self, latents: Latents) -> Images:
+    def forward(self, latents: Latents) -> Images:
         """Pictures of the full resolution; before that is reached, pixels of the present one are repeated."""
         images = self.generator(latents, self.depth).clamp(-1, 1)
         return F.interpolate(images, size=(self.resolution, self.resolution), mode="nearest")

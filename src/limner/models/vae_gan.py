@@ -133,7 +133,7 @@ class VAEGAN(Model):
     def encode(self, images: Images, attributes: Attributes | None = None) -> Latents:
         return posterior_mean(self.encoder, self.latents, images, attributes)
 
-    def generate(self, latents: Latents) -> Images:
+    def forward(self, latents: Latents) -> Images:
         return self.decoder(latents)
 
 

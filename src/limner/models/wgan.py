@@ -112,5 +112,5 @@ class WGAN(Model):
         """The attributes at the size of the features they stand beside: normalized, then scaled by at most c."""
         return None if batch.attributes is None else self.config.clip * batch.attributes
 
-    def generate(self, latents: Latents) -> Images:
+    def forward(self, latents: Latents) -> Images:
         return self.generator(latents)

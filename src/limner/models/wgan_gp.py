@@ -95,7 +95,7 @@ class WGANGP(Model):
         loss = -self.critic(self.generator(batch.latents), batch.attributes).mean()
         return loss, {"loss": loss}
 
-    def generate(self, latents: Latents) -> Images:
+    def forward(self, latents: Latents) -> Images:
         return self.generator(latents)
 
 
