@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from limner.data.dataset import Dataset
 from limner.data.loader import Loader
 from limner.errors import CheckpointError, LimnerError
-from limner.models import MODELS, Model
+from limner.models import MODELS, Model, Phase
 from limner.models.wgan_gp import WGANGP, WGANGPConfig
 from limner.training.config import TrainConfig
 from limner.training.distributed import World
@@ -117,14 +117,51 @@ def test_each_phase_changes_exactly_what_it_trains(tiny_dataset: Dataset, name: 
         idle = tuple(modules[id(module)] + "." for module in trainer.model.idle())
         before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
         trainer.update(phase, 0, 8, 16)
-        for key, value in trainer.model.state_dict().items():
+        after = {key: value.clone() for key, value in trainer.model.state_dict().items()}
+        for key, value in after.items():
             if "." not in key:  # not a network's: BEGAN's k and what else is moved after a step
                 continue
             changed = not torch.equal(value, before[key])
-            wanted = (
-                key.startswith(own) and not key.startswith(idle) and key != "critic.last.bias"
-            )  # a constant cancels in E[D(x~)] - E[D(x)]
-            assert changed == wanted, f"{phase.name}: {key}"
+            wanted = key.startswith(own) and not key.startswith(idle)
+            if wanted and not changed:
+                trainer.model.load_state_dict(before)
+                assert loss_is_flat_along(trainer, phase, key), f"{phase.name}: {key} stands still"
+                trainer.model.load_state_dict(after)
+            else:
+                assert changed == wanted, f"{phase.name}: {key}"
+
+
+def loss_is_flat_along(trainer: Trainer, phase: Phase, key: str) -> bool:
+    """Whether a parameter has no gradient because the loss itself stays the same when the parameter is moved a little.
+
+    So it is with a Wasserstein critic's last bias, which cancels in E[D(x~)] - E[D(x)], and with a hinge
+    discriminator's, as long as every picture is inside the margin. A loss that forgets a parameter's gradient (by
+    `detach`, say) still changes with it.
+    """
+    parameter = dict(trainer.model.named_parameters()).get(key)
+    if parameter is None:  # running statistics, which have no gradient: they have to move
+        return False
+    state = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    start = parameter.detach().clone()
+    losses = []
+    for step in (-1e-4, 0.0, 1e-4):
+        trainer.model.load_state_dict(state)  # running statistics move with each loss
+        with torch.no_grad():
+            parameter.copy_(start + step)
+        losses.append(float(phase.loss(trainer.batch(phase, 0, 8, 16, 0, 8))[0].detach()))
+    trainer.model.load_state_dict(state)
+    return max(losses) - min(losses) < 1e-12
+
+
+def test_a_loss_that_forgets_a_parameter_is_found_out(tiny_dataset: Dataset) -> None:
+    """The exception above lets no such loss pass: only a critic's last bias changes nothing when it is moved."""
+    trainer = make_trainer(tiny_dataset)
+    trainer.model.set_images_seen(GROWN)
+    critic, generator = trainer.phases
+    assert loss_is_flat_along(trainer, critic, "critic.last.bias")
+    assert not loss_is_flat_along(trainer, critic, "critic.last.weight")
+    trained = [key for key, _ in trainer.model.named_parameters() if key.startswith("generator.")]
+    assert not any(loss_is_flat_along(trainer, generator, key) for key in trained)
 
 
 def test_update_k_looks_at_batch_k(tiny_dataset: Dataset) -> None:
