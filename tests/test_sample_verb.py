@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import limner
+from limner.cli import main
 from limner.errors import LimnerError
 from limner.explore.pictures import read_provenance
-from limner.explore.sample import asked_attributes, generate_faces, parse_seeds, sample, spell_seeds
+from limner.explore.sample import asked_attributes, chosen_seeds, generate_faces, parse_seeds, sample, spell_seeds
 from limner.latents import AttributeRows, Gaussian, Labels, LatentSpace
 
 
@@ -46,7 +47,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "run"
     folder.mkdir()
 
-    def load(run: Path, weights: str = "ema", device: str = "cpu") -> FakeModel:
+    def load(run: Path, weights: str = "ema", device: str = "cpu", model: object = None) -> FakeModel:
         load.asked = (run, weights, device)  # type: ignore[attr-defined]
         return FakeModel()
 
@@ -225,3 +226,34 @@ def test_a_picture_says_what_was_asked(run: Path, monkeypatch: pytest.MonkeyPatc
     told = read_provenance(run / "men.png")
     assert told
     assert told["attributes"] == "Male=1,Smiling=0"
+
+
+def test_a_run_trained_without_attributes_says_so_and_what_to_do(tiny_dataset_folder: Path, tmp_path: Path) -> None:
+    """README's quick start is such a run: its model takes attributes, and it was given none."""
+    words = [
+        "train",
+        "dcgan",
+        "--data",
+        str(tiny_dataset_folder),
+        "--out",
+        str(tmp_path / "run"),
+        "--attributes",
+        "none",
+    ]
+    words += ["--width", "8", "--latent-dim", "4", "--kimg", "0.008", "--batch-size", "8", "--metrics"]
+    words += ["--attributes", "none"]
+    assert main(words) == 0
+    with pytest.raises(LimnerError) as caught:
+        sample(tmp_path / "run", wanted="Male,Smiling")
+    said = str(caught.value)
+    assert "this dcgan was trained without attributes" in said
+    assert "train dcgan --attributes all" in said
+    assert "takes no attributes" not in said
+
+
+def test_seeds_and_names_are_lists_in_python(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert chosen_seeds([3, 1, 3]) == chosen_seeds("3,1") == [3, 1]
+    assert asked_attributes(Conditional(), ["Male"], ["Smiling"]) == asked_attributes(Conditional(), "Male", "Smiling")
+    for wrong in ([], [-1], range(100_001)):
+        with pytest.raises(LimnerError, match="seeds"):
+            chosen_seeds(wrong)

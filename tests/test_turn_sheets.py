@@ -82,7 +82,7 @@ def test_strips_stand_below_each_other_and_may_have_fewer_faces() -> None:
 def test_a_film_of_nothing_that_moves_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limner, "load", lambda run, weights, device: Recorder(), raising=False)
+    monkeypatch.setattr(limner, "load", lambda run, weights, device, model: Recorder(), raising=False)
     words = ["turn", str(tmp_path), "--seeds", "1", "--yaw", "10", "--pitch", "3", "--out", str(tmp_path / "x.gif")]
     assert main(words) == 2
     error = capsys.readouterr().err
@@ -94,7 +94,7 @@ def test_a_film_of_nothing_that_moves_is_refused(
 def test_many_faces_are_not_made_smaller(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limner, "load", lambda run, weights, device: Recorder(), raising=False)
+    monkeypatch.setattr(limner, "load", lambda run, weights, device, model: Recorder(), raising=False)
     out = tmp_path / "x.webp"
     assert main(["turn", str(tmp_path), "--seeds", "0-63", "--steps", "2", "--out", str(out)]) == 0
     with Image.open(out) as moving:

@@ -39,6 +39,7 @@ usage: limner VERB … [--debug]
   data statistics DATASET    write its features' mean and covariance: a reference for FID, here and elsewhere
   data check SOURCE          every bad file of a source, with what is wrong
 
+MODEL is a name that `limner models` lists, or FILE.py:CLASS for one of your own.
 `limner VERB --help` explains a verb, `limner train MODEL --help` a model's settings too.
 A signal (Ctrl-C, SIGTERM) stops every verb; a training run saves first. A second one ends it at once.
 `--debug` shows the traceback of an error. Exit codes: 0 well, 1 bug, 2 usage (also: no such run), 3 data, 4 checkpoint,
@@ -226,11 +227,21 @@ def _report(words: list[str]) -> int:
 def _models(words: list[str]) -> int:
     if words and words[0] not in ("-h", "--help"):
         raise LimnerError(f"models: takes no argument, got {words[0]!r}; settings of one: limner train MODEL --help")
-    from limner.models import MODELS
+    from limner.models import MODELS, find_model
+    from limner.models.outside import installed_models
 
     for name, model in MODELS.items():
         print(f"{name:10} {model.summary}")
-    print("\nsettings of one: limner train MODEL --help")
+    for name, entries in installed_models().items():
+        package = entries[0].dist.name if entries[0].dist else "an installed package"
+        if name in MODELS:
+            print(f"{name:10} (of {package}: not used, because limner has a model of that name)")
+            continue
+        try:
+            print(f"{name:10} {find_model(name).summary} (of {package})")
+        except LimnerError as error:
+            print(f"{name:10} (not usable: {error})")
+    print("\nsettings of one: limner train MODEL --help; one of your own: limner train path/to/file.py:CLASS")
     return 0
 
 

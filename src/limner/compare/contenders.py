@@ -21,7 +21,7 @@ from limner.training.record import RunRecord, read_run
 from limner.training.run_folder import check_run
 
 _logger = logging.getLogger(__name__)
-_BESIDE_THE_MODEL = (SAFE_FIELDS - {"kimg"}) | {"model", "model_name", "seed"}
+_BESIDE_THE_MODEL = (SAFE_FIELDS - {"kimg"}) | {"model", "model_name", "model_source", "seed"}
 """settings that change nothing about the weights, and those told in another way"""
 
 
@@ -106,8 +106,13 @@ def read_contender(folder: Path) -> Contender:
     return Contender(read_run(folder), found.facts, found.images_seen)
 
 
-def group_runs(runs: Sequence[Contender], device: str = "cpu") -> list[Group]:
+def group_runs(runs: Sequence[Contender], device: str = "cpu", models: Sequence[type[Model]] = ()) -> list[Group]:
     """Runs of a model that differ by their seed alone belong together; in the order given.
+
+    Args:
+        runs: to be grouped.
+        device: where their models are loaded.
+        models: classes of models that are not part of limner, as a person named them.
 
     Raises:
         LimnerError: one run is named twice, or two of a group have the same seed.
@@ -120,9 +125,11 @@ def group_runs(runs: Sequence[Contender], device: str = "cpu") -> list[Group]:
     for group in members:
         _refuse_same_seed(group)
     names = _names([group[0] for group in members])
+    named = {model.name: model for model in models}
+    loaded = [load(group[0].folder, device=device, model=named.get(group[0].config["model_name"])) for group in members]
     return [
-        Group(name, tuple(sorted(group, key=lambda run: run.seed)), load(group[0].folder, device=device))
-        for name, group in zip(names, members, strict=True)
+        Group(name, tuple(sorted(group, key=lambda run: run.seed)), model)
+        for name, group, model in zip(names, members, loaded, strict=True)
     ]
 
 

@@ -20,6 +20,7 @@ from limner.compare.terms import check_ignored, check_terms
 from limner.errors import LimnerError
 from limner.explore.pictures import write_whole
 from limner.metrics.registry import METRICS
+from limner.models import Model, choose_model
 from limner.training import page
 from limner.training.distributed import choose_device
 from limner.training.evaluation_table import ARROWS
@@ -33,7 +34,13 @@ _LONG_NAME = 14
 
 
 def compare_many(
-    folders: Sequence[Path], *, out: Path, ignore: Sequence[str] = (), reach: str | None = None, device: str = "cpu"
+    folders: Sequence[Path],
+    *,
+    out: Path,
+    ignore: Sequence[str] = (),
+    reach: str | None = None,
+    device: str = "cpu",
+    models: Sequence[str | type[Model]] = (),
 ) -> Path:
     """Write the page; see `limner.compare.verb.compare` for the arguments.
 
@@ -45,7 +52,8 @@ def compare_many(
     if out.suffix.lower() not in (".html", ".htm"):
         raise LimnerError(f"--out {out}: the page is HTML; name a file such as compare.html")
     check_ignored(ignore)
-    groups = group_runs([read_contender(folder) for folder in folders], str(choose_device(device)))
+    given = [choose_model(model) for model in models]
+    groups = group_runs([read_contender(folder) for folder in folders], str(choose_device(device)), given)
     uneven = check_terms(groups, ignore)
     found, notes = columns(groups, ignore)
     goal = choose_goal(groups, reach)

@@ -15,6 +15,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from limner.arguments import FilePath
 from limner.data.crops import Crop
 from limner.data.dataset import Dataset, open_dataset
 from limner.data.decoding import Work, squares
@@ -30,13 +31,13 @@ _LISTED = 10
 
 
 def check(
-    source: Annotated[Path, tyro.conf.Positional],
+    source: Annotated[FilePath, tyro.conf.Positional],
     *,
     resolution: int | None = None,
     crop: Crop | None = None,
-    dataset: Path | None = None,
+    dataset: FilePath | None = None,
     json: bool = False,
-    list_bad: Path | None = None,
+    list_bad: FilePath | None = None,
     workers: int | None = None,
 ) -> None:
     """Try every photo of a source and list those that cannot be used; or verify a dataset's checksums.
@@ -55,6 +56,8 @@ def check(
             none.
         workers: processes; one per core when left out.
     """
+    source, dataset = Path(source), None if dataset is None else Path(dataset)
+    list_bad = None if list_bad is None else Path(list_bad)
     try:
         if is_dataset(source):
             report = _check_dataset(source, list_bad)

@@ -161,7 +161,7 @@ class Dataset:
         return images
 
 
-def open_dataset(folder: Path, *, verify: bool = False) -> Dataset:
+def open_dataset(folder: str | Path, *, verify: bool = False) -> Dataset:
     """Open a dataset, checking that every file is there with the shape it should have.
 
     Args:
@@ -171,6 +171,7 @@ def open_dataset(folder: Path, *, verify: bool = False) -> Dataset:
     Raises:
         DataError: not a dataset, of an unknown format, or with files missing, cut short or changed.
     """
+    folder = Path(folder)
     manifest, digest = _read_manifest(folder)
     dataset = Dataset(
         folder=folder,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -12,11 +11,12 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from limner.arguments import FilePath
 from limner.data import layout
 from limner.data.dataset import Dataset, open_dataset
 
 
-def info(dataset: Annotated[Path, tyro.conf.Positional]) -> None:
+def info(dataset: Annotated[FilePath, tyro.conf.Positional]) -> None:
     """Say what a dataset holds: images, resolutions, crop, splits, attributes, pose, people, landmarks, light, source.
 
     Args:

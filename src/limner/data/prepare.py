@@ -11,6 +11,7 @@ from typing import Annotated, cast
 import numpy as np
 import tyro
 
+from limner.arguments import FilePath
 from limner.data import layout
 from limner.data.crops import Crop, Resize
 from limner.data.dataset import Dataset
@@ -26,8 +27,8 @@ from limner.errors import DataError, LimnerError
 
 
 def prepare(
-    source: Annotated[Path, tyro.conf.Positional],
-    dest: Annotated[Path, tyro.conf.Positional],
+    source: Annotated[FilePath, tyro.conf.Positional],
+    dest: Annotated[FilePath, tyro.conf.Positional],
     *,
     resolution: int | None = None,
     crop: Crop | None = None,
@@ -57,6 +58,7 @@ def prepare(
         workers: processes; one per core when left out.
         name: of the dataset; that of the source when left out.
     """
+    source, dest = Path(source), Path(dest)
     if not (valid_fraction >= 0 and test_fraction >= 0 and valid_fraction + test_fraction < 1):
         raise LimnerError(f"fractions {valid_fraction} and {test_fraction}: each from 0, together below 1")
     share = allowed_share(bad_files)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import operator
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,9 +13,11 @@ import numpy as np
 import tyro
 from PIL import Image
 
+from limner.arguments import FilePath, ModelChoice, Names, Seeds
 from limner.errors import LimnerError
 from limner.explore.pictures import Enlargement, check_suffix, save_picture, sheet
 from limner.files import refuse_overwriting
+from limner.program import limner_command
 from limner.training.run_folder import check_run
 
 _MOST_SEEDS = 100_000
@@ -24,18 +27,19 @@ _SHEET_CELL_PIXELS = 96
 
 
 def sample(
-    run: tyro.conf.Positional[Path],
+    run: tyro.conf.Positional[FilePath],
     *,
-    seeds: Annotated[str, tyro.conf.arg(metavar="0-63|1,5,9-12")] = "0-63",
-    out: Path | None = None,
+    seeds: Annotated[Seeds, tyro.conf.arg(metavar="0-63|1,5,9-12")] = "0-63",
+    out: FilePath | None = None,
     weights: Literal["ema", "raw"] = "ema",
     columns: int | None = None,
     enlarge: Enlargement = "lanczos",
-    wanted: Annotated[str, tyro.conf.arg(name="with", metavar="Male,Smiling")] = "",
-    unwanted: Annotated[str, tyro.conf.arg(name="without", metavar="Eyeglasses")] = "",
+    wanted: Annotated[Names, tyro.conf.arg(name="with", metavar="Male,Smiling")] = "",
+    unwanted: Annotated[Names, tyro.conf.arg(name="without", metavar="Eyeglasses")] = "",
     device: str = "auto",
     overwrite: bool = False,
-) -> None:
+    model: ModelChoice | None = None,
+) -> Path:
     """Draw faces from a trained model: one seed is one face, whatever the other seeds and the device.
 
     Args:
@@ -52,9 +56,13 @@ def sample(
         unwanted: attributes that no face is to have.
         device: auto, cpu, cuda, cuda:N or mps.
         overwrite: replace what --out names, if it is there already.
+        model: the class of a run whose model is not part of limner; that file is run, so name only one you trust.
+
+    Returns:
+        Where the picture or the pictures are: `out`.
     """
-    chosen = parse_seeds(seeds)
-    own, out = out is None, out if out is not None else default_sheet(run, "seeds", spell_seeds(chosen))
+    run, chosen = Path(run), chosen_seeds(seeds)
+    own, out = out is None, Path(out) if out is not None else default_sheet(run, "seeds", spell_seeds(chosen))
     if columns is not None and columns < 1:
         raise LimnerError(f"--columns {columns}: a sheet needs at least one face a row")
     one_sheet = bool(out.suffix) and not out.is_dir()
@@ -62,11 +70,11 @@ def sample(
         check_suffix(out)
     files = [out] if one_sheet else [out / f"seed{seed:04d}.png" for seed in chosen]
     refuse_overwriting(files, own or overwrite)
-    model, origin = load_with_origin(run, weights, device)
-    asked = asked_attributes(model, wanted, unwanted)
+    loaded, origin = load_with_origin(run, weights, device, model)
+    asked = asked_attributes(loaded, wanted, unwanted)
     if asked:
         origin["attributes"] = ",".join(f"{name}={value}" for name, value in asked.items())
-    faces = tracked(generate_faces(model, chosen, asked), len(chosen))
+    faces = tracked(generate_faces(loaded, chosen, asked), len(chosen))
     if one_sheet:
         images = np.stack(list(faces))
         scale = max(-(-_SHEET_CELL_PIXELS // images.shape[1]), 1)
@@ -76,6 +84,24 @@ def sample(
         for seed, file, face in zip(chosen, files, faces, strict=True):
             save_picture(Image.fromarray(face), file, {**origin, "seeds": str(seed)})
     print(f"{len(chosen)} {'face' if len(chosen) == 1 else 'faces'}: {out}")
+    return out
+
+
+def chosen_seeds(seeds: str | Sequence[int]) -> list[int]:
+    """Seeds as text, such as "0-63", or as whole numbers.
+
+    Raises:
+        LimnerError: they are neither, or there are none or too many.
+    """
+    if isinstance(seeds, str):
+        return parse_seeds(seeds)
+    try:
+        numbers = list(dict.fromkeys(operator.index(seed) for seed in seeds))
+    except TypeError:
+        raise LimnerError(f"seeds {seeds!r}: expected text such as 0-63, or whole numbers such as [1, 5, 9]") from None
+    if not numbers or min(numbers) < 0 or max(numbers) > _LARGEST_SEED or len(numbers) > _MOST_SEEDS:
+        raise LimnerError(f"seeds: expected 1 to {_MOST_SEEDS} whole numbers from 0 to 2^63 - 1, got {str(seeds)[:60]}")
+    return numbers
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -110,20 +136,21 @@ def spell_seeds(seeds: Sequence[int]) -> str:
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
 
 
-def asked_attributes(model: Any, wanted: str, unwanted: str) -> dict[str, int]:
-    """1 for each attribute named in `wanted`, 0 for each in `unwanted`; names with commas between them.
+def asked_attributes(model: Any, wanted: str | Sequence[str], unwanted: str | Sequence[str]) -> dict[str, int]:
+    """1 for each attribute named in `wanted`, 0 for each in `unwanted`: names with commas between them, or lists.
 
     Raises:
         LimnerError: the model takes no attributes, does not know one, or one is in both.
     """
-    words = [(name.strip(), value) for text, value in ((wanted, 1), (unwanted, 0)) for name in text.split(",")]
+    texts = [(text if isinstance(text, str) else ",".join(text)) for text in (wanted, unwanted)]
+    words = [(name.strip(), value) for text, value in zip(texts, (1, 0), strict=True) for name in text.split(",")]
     asked: dict[str, int] = {}
     known = list(model.labels.names) if hasattr(model, "labels") and "attributes" in model.latents else []
     for name, value in words:
         if not name:
             continue
         if not known:
-            raise LimnerError(f"--with, --without: {model.name} takes no attributes; leave them out")
+            raise LimnerError(f"--with, --without: {why_no_attributes(model)}")
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
             hint = f"did you mean {near[0]!r}? " if near else ""
@@ -132,6 +159,18 @@ def asked_attributes(model: Any, wanted: str, unwanted: str) -> dict[str, int]:
             raise LimnerError(f"--with, --without: {name!r} is in both; leave it out of one")
         asked[name] = value
     return asked
+
+
+def why_no_attributes(model: Any) -> str:
+    """Why a model cannot be asked for attributes, and what to do: its kind takes none, or its run was given none."""
+    takes = getattr(type(model), "takes_attributes", None)
+    if takes is None or not takes(getattr(model, "config", None)):
+        return f"{model.name} takes no attributes; leave them out"
+    return (
+        f"this {model.name} was trained without attributes (its setting attributes is none) and can be asked for none; "
+        f"train one with them: {limner_command()} train {model.name} --attributes all (the quick start, "
+        f"{limner_command()} train alone, takes none)"
+    )
 
 
 def generate_faces(model: Any, seeds: Sequence[int], asked: Mapping[str, int] | None = None) -> Iterator[np.ndarray]:
@@ -168,19 +207,21 @@ def paint(model: Any, latents: Any) -> np.ndarray:
         return to_bytes(model.generate(latents.to(device)))[0].cpu().numpy()
 
 
-def load_with_origin(run: Path, weights: Literal["ema", "raw"], device: str) -> tuple[Any, dict[str, object]]:
+def load_with_origin(
+    run: Path, weights: Literal["ema", "raw"], device: str, model: ModelChoice | None = None
+) -> tuple[Any, dict[str, object]]:
     """The model on its device, and what a picture's record says of its origin."""
     import limner
 
-    model = limner.load(run, weights=weights, device=device)
-    checkpoint = getattr(model, "checkpoint", None)
+    loaded = limner.load(run, weights=weights, device=device, model=model)
+    checkpoint = getattr(loaded, "checkpoint", None)
     origin = {
-        "model": getattr(model, "name", type(model).__name__),
+        "model": getattr(loaded, "name", type(loaded).__name__),
         "weights": weights,
         "checkpoint_sha256": getattr(checkpoint, "sha256", None),
         "images_seen": getattr(checkpoint, "images_seen", None),
     }
-    return model, {name: value for name, value in origin.items() if value is not None}
+    return loaded, {name: value for name, value in origin.items() if value is not None}
 
 
 def default_sheet(run: Path, kind: str, text: str) -> Path:

@@ -8,6 +8,7 @@ import numpy as np
 import tyro
 from PIL import Image
 
+from limner.arguments import FilePath
 from limner.errors import DataError, LimnerError
 from limner.explore.captions import captioned
 from limner.explore.pictures import READABLE, Enlargement, enlarged, read_provenance, repeated_by, sheet
@@ -25,16 +26,16 @@ _FASTEST_SECONDS, _SLOWEST_SECONDS, _FILM_SECONDS = 0.05, 0.5, 8.0
 
 
 def timelapse(
-    run: tyro.conf.Positional[Path],
+    run: tyro.conf.Positional[FilePath],
     *,
-    out: Path | None = None,
+    out: FilePath | None = None,
     faces: int = 16,
     every: int | None = None,
     seconds: float | None = None,
     hold: float = 2.0,
     enlarge: Enlargement = "lanczos",
     overwrite: bool = False,
-) -> None:
+) -> Path:
     """The same faces from a run's first sheet to its newest, each with its size and the images seen.
 
     It is made of the sheets in the run's samples/, so it needs neither the model nor the data. While a model grows, its
@@ -49,10 +50,14 @@ def timelapse(
         hold: seconds that the newest stays longer.
         enlarge: how small faces are enlarged: smoothly (lanczos), or every pixel to a square (pixels).
         overwrite: replace what --out names, if it is there already.
+
+    Returns:
+        Where it is: `out`.
     """
     from limner.training.drawn import drawn_sheets
 
-    own, out = out is None, out if out is not None else run / "timelapse.gif"
+    run = Path(run)
+    own, out = out is None, Path(out) if out is not None else run / "timelapse.gif"
     _check(run, out, faces, every, seconds, hold)
     refuse_overwriting([out], own or overwrite)
     drawn = drawn_sheets(run)
@@ -73,6 +78,7 @@ def timelapse(
         held = round(1000 * (pause + hold))
         time_lapse(list(frames), out, milliseconds=round(1000 * pause), hold_last=held, provenance=facts)
     print(f"{len(chosen)} of {len(drawn)} sheets, {chosen[0].caption} to {chosen[-1].caption}: {out}")
+    return out
 
 
 def _check(run: Path, out: Path, faces: int, every: int | None, seconds: float | None, hold: float) -> None:

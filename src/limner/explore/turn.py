@@ -8,14 +8,15 @@ from typing import Annotated, Any, Literal
 import tyro
 from PIL import Image
 
+from limner.arguments import FilePath, ModelChoice, Names, Seeds
 from limner.errors import LimnerError
 from limner.explore.pictures import Enlargement, check_suffix, save_picture, sheet
 from limner.explore.sample import (
     asked_attributes,
+    chosen_seeds,
     default_sheet,
     latents_of_seed,
     load_with_origin,
-    parse_seeds,
     spell_seeds,
     tracked,
 )
@@ -43,23 +44,24 @@ _COLUMNS, _FRAMES = 9, 48
 
 
 def turn(
-    run: tyro.conf.Positional[Path],
+    run: tyro.conf.Positional[FilePath],
     *,
-    seeds: Annotated[str, tyro.conf.arg(metavar="0-7|1,5,9")] = "0-7",
+    seeds: Annotated[Seeds, tyro.conf.arg(metavar="0-7|1,5,9")] = "0-7",
     yaw: Annotated[str, tyro.conf.arg(metavar="-60:60|DEGREES")] = "",
     pitch: Annotated[str, tyro.conf.arg(metavar="-20:20|DEGREES")] = "",
     roll: Annotated[str, tyro.conf.arg(metavar="-10:10|DEGREES")] = "",
     steps: int | None = None,
-    out: Path | None = None,
+    out: FilePath | None = None,
     loop: bool = True,
     frames_per_second: float = 24.0,
     enlarge: Enlargement = "lanczos",
     weights: Literal["ema", "raw"] = "ema",
-    wanted: Annotated[str, tyro.conf.arg(name="with", metavar="Male,Smiling")] = "",
-    unwanted: Annotated[str, tyro.conf.arg(name="without", metavar="Eyeglasses")] = "",
+    wanted: Annotated[Names, tyro.conf.arg(name="with", metavar="Male,Smiling")] = "",
+    unwanted: Annotated[Names, tyro.conf.arg(name="without", metavar="Eyeglasses")] = "",
     device: str = "auto",
     overwrite: bool = False,
-) -> None:
+    model: ModelChoice | None = None,
+) -> Path:
     """Turn faces: a seed is the person that `limner sample` draws for it, looked at from one angle after another.
 
     Without angles, by yaw, through the range that the model was trained on. An axis that is not named is held in the
@@ -83,29 +85,34 @@ def turn(
         unwanted: attributes that no face is to have.
         device: auto, cpu, cuda, cuda:N or mps.
         overwrite: replace what --out names, if it is there already.
+        model: the class of a run whose model is not part of limner; that file is run, so name only one you trust.
+
+    Returns:
+        Where the picture or the pictures are: `out`.
     """
-    chosen = parse_seeds(seeds)
+    run, chosen = Path(run), chosen_seeds(seeds)
     asked = {axis: parse_angles(axis, text) for axis, text in zip(AXES, (yaw, pitch, roll), strict=True) if text}
-    own, out = out is None, out if out is not None else default_sheet(run, "turn", spell_seeds(chosen))
+    own, out = out is None, Path(out) if out is not None else default_sheet(run, "turn", spell_seeds(chosen))
     moving = out.suffix.lower() in MOVING
     steps = (_FRAMES if moving else _COLUMNS) if steps is None else steps
     _check(len(chosen), steps, frames_per_second, out)
     refuse_overwriting([out], own or overwrite)
-    model, origin = load_with_origin(run, weights, device)
-    spans = spans_to_turn(model, asked)
+    loaded, origin = load_with_origin(run, weights, device, model)
+    spans = spans_to_turn(loaded, asked)
     if moving and not any(span.turns for span in spans):
         said = ", ".join(map(str, spans))
         raise LimnerError(f"{out}: nothing moves at {said}; give an axis a range, such as --yaw -60:60")
-    attributes = asked_attributes(model, wanted, unwanted)
-    faces = [latents_of_seed(model, seed, attributes) for seed in chosen]
+    attributes = asked_attributes(loaded, wanted, unwanted)
+    faces = [latents_of_seed(loaded, seed, attributes) for seed in chosen]
     facts = {**origin, "seeds": spell_seeds(chosen), "angles": ", ".join(map(str, spans))}
     if moving:
-        _save_moving(model, faces, spans, steps, out, facts, frames_per_second, loop, enlarge)
+        _save_moving(loaded, faces, spans, steps, out, facts, frames_per_second, loop, enlarge)
     else:
-        save_picture(_sheet(model, faces, spans, steps, enlarge), out, facts)
+        save_picture(_sheet(loaded, faces, spans, steps, enlarge), out, facts)
     print(f"{len(chosen)} {'face' if len(chosen) == 1 else 'faces'}, {', '.join(map(str, spans))}: {out}")
-    for line in beyond_training(model, spans):
+    for line in beyond_training(loaded, spans):
         print(line)
+    return out
 
 
 def _sheet(model: Any, faces: list[Any], spans: tuple[Span, ...], steps: int, enlarge: Enlargement) -> Image.Image:

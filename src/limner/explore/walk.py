@@ -11,15 +11,16 @@ import numpy as np
 import tyro
 from PIL import Image
 
+from limner.arguments import FilePath, ModelChoice, Names, Seeds
 from limner.errors import LimnerError
 from limner.explore.pictures import Enlargement, check_suffix, enlarged, save_picture, sheet
 from limner.explore.sample import (
     asked_attributes,
+    chosen_seeds,
     default_sheet,
     latents_of_seed,
     load_with_origin,
     paint,
-    parse_seeds,
     spell_seeds,
     tracked,
 )
@@ -35,20 +36,21 @@ _MOST_FRAMES = 2000
 
 
 def walk(
-    run: tyro.conf.Positional[Path],
+    run: tyro.conf.Positional[FilePath],
     *,
-    seeds: Annotated[str, tyro.conf.arg(metavar="1,5,9")],
+    seeds: Annotated[Seeds, tyro.conf.arg(metavar="1,5,9")],
     steps: int = 16,
-    out: Path | None = None,
+    out: FilePath | None = None,
     loop: bool = False,
     frames_per_second: float = 15.0,
     enlarge: Enlargement = "lanczos",
     weights: Literal["ema", "raw"] = "ema",
-    wanted: Annotated[str, tyro.conf.arg(name="with", metavar="Male,Smiling")] = "",
-    unwanted: Annotated[str, tyro.conf.arg(name="without", metavar="Eyeglasses")] = "",
+    wanted: Annotated[Names, tyro.conf.arg(name="with", metavar="Male,Smiling")] = "",
+    unwanted: Annotated[Names, tyro.conf.arg(name="without", metavar="Eyeglasses")] = "",
     device: str = "auto",
     overwrite: bool = False,
-) -> None:
+    model: ModelChoice | None = None,
+) -> Path:
     """Walk from face to face: each part of the latents along its prior's geodesic, a great circle for a sphere.
 
     Says how even the steps are: their lengths' coefficient of variation (deviation over mean), beside that of a
@@ -68,27 +70,32 @@ def walk(
         unwanted: attributes that no face is to have.
         device: auto, cpu, cuda, cuda:N or mps.
         overwrite: replace what --out names, if it is there already.
+        model: the class of a run whose model is not part of limner; that file is run, so name only one you trust.
+
+    Returns:
+        Where the picture or the pictures are: `out`.
     """
-    chosen = parse_seeds(seeds)
-    own, out = out is None, out if out is not None else default_sheet(run, "walk", ",".join(map(str, chosen)))
+    run, chosen = Path(run), chosen_seeds(seeds)
+    own, out = out is None, Path(out) if out is not None else default_sheet(run, "walk", ",".join(map(str, chosen)))
     _check(chosen, steps, frames_per_second, out, loop)
     refuse_overwriting([out], own or overwrite)
-    model, origin = load_with_origin(run, weights, device)
-    asked = asked_attributes(model, wanted, unwanted)
-    ends = [latents_of_seed(model, seed, asked) for seed in chosen]
+    loaded, origin = load_with_origin(run, weights, device, model)
+    asked = asked_attributes(loaded, wanted, unwanted)
+    ends = [latents_of_seed(loaded, seed, asked) for seed in chosen]
     ends += ends[:1] if loop else []
-    legs = [path_between(model, a, b, steps) for a, b in itertools.pairwise(ends)]
+    legs = [path_between(loaded, a, b, steps) for a, b in itertools.pairwise(ends)]
     facts = {**origin, "seeds": spell_seeds(chosen), "steps": steps}
     if out.suffix.lower() in MOVING:
-        _save_moving(model, legs, out, facts, frames_per_second, loop, enlarge)
+        _save_moving(loaded, legs, out, facts, frames_per_second, loop, enlarge)
     else:
-        faces = np.stack(list(tracked((paint(model, row) for leg in legs for row in leg), len(legs) * (steps + 1))))
+        faces = np.stack(list(tracked((paint(loaded, row) for leg in legs for row in leg), len(legs) * (steps + 1))))
         scale = max(-(-_CELL_PIXELS // faces.shape[1]), 1)
         picture = sheet(faces, steps + 1, scale, enlarge=enlarge)
         save_picture(picture, out, facts)
     print(f"{len(legs) * steps} steps past {len(chosen)} faces: {out}")
-    for line in evenness(model, legs):
+    for line in evenness(loaded, legs):
         print(line)
+    return out
 
 
 def path_between(model: Any, start: Any, end: Any, steps: int) -> list[Any]:

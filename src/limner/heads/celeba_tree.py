@@ -13,6 +13,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 
+from limner.arguments import FilePath
 from limner.data.celeba import HEADS_FILE
 from limner.data.crops import CELEBA_SIZE
 from limner.data.partial import PartialFolder, stopped_by_sigterm, sync, sync_folder
@@ -31,7 +32,7 @@ _BYTES_PER_PICTURE = 16_000
 
 
 def make_celeba_tree(
-    dest: tyro.conf.Positional[Path],
+    dest: tyro.conf.Positional[FilePath],
     *,
     count: int = 1000,
     views: int = DEFAULT_VIEWS,
@@ -52,6 +53,7 @@ def make_celeba_tree(
         seed: number of the set; the same seed gives the same files.
         workers: processes to draw with; by default one a core.
     """
+    dest = Path(dest)
     check_settings(seed, CELEBA_SIZE[1], yaw_range)
     check_order(count, views, workers)
     if count > _LARGEST_COUNT:

@@ -11,6 +11,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 
+from limner.arguments import FilePath
 from limner.cache import cache_folder
 from limner.errors import LimnerError, RunLockedError
 from limner.heads.person import ATTRIBUTE_NAMES
@@ -29,7 +30,7 @@ _SECONDS_BETWEEN_LOOKS = 0.2
 
 
 def make_heads(
-    dest: tyro.conf.Positional[Path],
+    dest: tyro.conf.Positional[FilePath],
     *,
     count: int = 10_000,
     resolution: int = 64,
@@ -56,7 +57,7 @@ def make_heads(
         raise LimnerError(f"resolution {resolution}: a dataset needs a power of two from 16 to 512")
     check_settings(seed, resolution, yaw_range)
     check_order(count, views, workers)
-    _write_set(dest, count, HeadsJob(seed, resolution, yaw_range, views), workers or os.cpu_count() or 1)
+    _write_set(Path(dest), count, HeadsJob(seed, resolution, yaw_range, views), workers or os.cpu_count() or 1)
 
 
 def default_heads(resolution: int, count: int) -> Path:

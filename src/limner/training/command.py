@@ -12,8 +12,9 @@ from typing import Any, Generic, TypeVar
 
 import tyro
 
+from limner.arguments import FilePath
 from limner.errors import LimnerError
-from limner.models import MODELS, Model, find_model
+from limner.models import MODELS, Model, choose_model
 from limner.models.dcgan import DCGAN, DCGANConfig
 from limner.program import limner_command
 from limner.training import run
@@ -72,7 +73,7 @@ def chosen(words: Sequence[str], verb: str, flags: type[F]) -> tuple[type[Model]
     """Return the model and the flags, of the given class, that `limner VERB [MODEL] [flags]` asks for."""
     what = {"train": "Train a model", "plan": "What training a model would take: memory, time, disk"}[verb]
     if words and not words[0].startswith("-"):
-        model_class = find_model(words[0])
+        model_class = choose_model(words[0])
         default, words = default_settings(model_class, words[1:])
         prog, description = f"limner {verb} {model_class.name}", f"{what}.\n\n{_described(model_class)}"
     else:
@@ -123,33 +124,51 @@ def resume(words: Sequence[str]) -> int:
     if not words or words[0].startswith("-"):
         if words and words[0] in ("-h", "--help"):
             print(
-                "usage: limner resume RUN [--kimg MORE] [--stop-at N] [other flags]\n\n"
+                "usage: limner resume RUN [--kimg MORE] [--stop-at N] [--model FILE.py:CLASS] [other flags]\n\n"
                 "Go on with a run from its newest good checkpoint, exactly as if it had never stopped.\n"
+                "--model names the class of a run whose model is not part of limner; that file is run.\n"
                 "Flags as for train (`limner resume RUN --help` lists them); what shapes the weights must not change."
             )
             return 0
         raise LimnerError("resume: which run? `limner resume RUN`, where RUN is the folder that `limner train` printed")
     folder = Path(words[0])
     check_run(folder)
-    model_class, default = read_config(folder / "config.json")
+    given, rest = take_model(words[1:])
+    model_class, default = read_config(folder / "config.json", given)
     settings = ResumeFlags[model_class.Config]
     description = (
         f"Go on with {folder}; settings that shape the weights must stay what they were. --kimg may be more than "
         f"before: a learning rate that decays then goes on as in a run of that length."
     )
-    flags = _parse(settings, words[1:], f"limner resume {folder}", description, ResumeFlags(config=default))
+    flags = _parse(settings, rest, f"limner resume {folder}", description, ResumeFlags(config=default))
     _tell(run.resume(folder, model_class, flags.config, flags.stop_at))
     return 0
 
 
-def report(run: tyro.conf.Positional[Path]) -> None:
+def take_model(words: Sequence[str]) -> tuple[type[Model] | None, list[str]]:
+    """The class that `--model` names, which has to be known before the other words can be read, and those words."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--model")
+    try:
+        found, rest = parser.parse_known_args(list(words))
+    except argparse.ArgumentError:
+        raise LimnerError("--model needs a name: --model path/to/file.py:CLASS") from None
+    return None if found.model is None else choose_model(found.model), rest
+
+
+def report(run: tyro.conf.Positional[FilePath]) -> Path:
     """Write a run's report.html again, from whatever is in its folder.
 
     Args:
         run: folder of a run.
+
+    Returns:
+        The page's file.
     """
-    check_run(run)
-    print(f"report        {write_report(run)}")
+    check_run(Path(run))
+    page = write_report(Path(run))
+    print(f"report        {page}")
+    return page
 
 
 def _parse(kind: Any, words: Sequence[str], prog: str, description: str, default: Any) -> Any:

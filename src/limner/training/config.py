@@ -14,9 +14,11 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import tyro
 
+from limner.arguments import OptionalPath
 from limner.errors import CheckpointError, LimnerError
 from limner.metrics.evaluate import check_metrics
-from limner.models import Model, find_model
+from limner.models import MODELS, Model, find_model, model_of_run
+from limner.models.outside import source_of
 from limner.training.memory import parse_size
 
 M = TypeVar("M")
@@ -62,8 +64,8 @@ class TrainConfig(Generic[M]):
     """Settings of a run; the model's own come from its file."""
 
     model: M
-    """the model's own settings"""
-    data: Path | None = None
+    """the model's own settings; in Python also a model's name, for its default settings"""
+    data: OptionalPath = None
     """a prepared dataset (see `limner data prepare`); without one the built-in heads are rendered and used"""
     heads: int = 10000
     """how many built-in heads to render when there is no --data"""
@@ -128,6 +130,12 @@ class TrainConfig(Generic[M]):
     tensorboard: bool = False
     """also write TensorBoard files (needs limner[tensorboard])"""
 
+    def __post_init__(self) -> None:
+        if isinstance(self.model, str):
+            object.__setattr__(self, "model", find_model(self.model).Config())
+        if isinstance(self.data, str):
+            object.__setattr__(self, "data", Path(self.data))
+
     def check(self) -> None:
         """Refuse values that make no sense, by name. (Not `__post_init__`: a parser would swallow the line.)"""
         for name in ("kimg", "tick_kimg", "sample_kimg", "checkpoint_kimg", "metrics_kimg"):
@@ -148,6 +156,8 @@ class TrainConfig(Generic[M]):
         _require(self, "metrics_count", self.metrics_count >= 2, "at least 2")
         if self.metrics:
             check_metrics(self.metrics)
+        if not dataclasses.is_dataclass(self.model) or isinstance(self.model, type):
+            raise LimnerError(f"model is {self.model!r}, expected the model's settings or its name, such as 'dcgan'")
         for field in dataclasses.fields(typing.cast(Any, self.model)):
             value = getattr(self.model, field.name)
             _require(self.model, field.name, not isinstance(value, float) or math.isfinite(value), "a finite number")
@@ -196,18 +206,34 @@ def longer_decay(before: TrainConfig[Any], after: TrainConfig[Any], images_seen:
     )
 
 
-def config_to_json(name: str, config: TrainConfig[Any]) -> dict[str, Any]:
-    """As kept in `config.json` and in every checkpoint."""
+def config_to_json(model: str | type[Model], config: TrainConfig[Any]) -> dict[str, Any]:
+    """As kept in `config.json` and in every checkpoint; of a model outside limner also where its class was defined.
+
+    Args:
+        model: its class, or the name of one of MODELS.
+        config: the settings.
+    """
     facts = dataclasses.asdict(config)
     facts["data"] = None if config.data is None else str(config.data)
-    as_read: dict[str, Any] = json.loads(json.dumps({"model_name": name, **facts}))  # tuples have become lists
+    known = {"model_name": model} if isinstance(model, str) else {"model_name": model.name}
+    if not isinstance(model, str) and MODELS.get(model.name) is not model:
+        known["model_source"] = source_of(model)
+    as_read: dict[str, Any] = json.loads(json.dumps({**known, **facts}))  # tuples have become lists
     return as_read
 
 
-def config_from_json(facts: Mapping[str, Any], where: Path) -> tuple[type[Model], TrainConfig[Any]]:
-    """The model's class and the settings; every field must be known, be there, and be of its type."""
+def config_from_json(
+    facts: Mapping[str, Any], where: Path, model: type[Model] | None = None
+) -> tuple[type[Model], TrainConfig[Any]]:
+    """The model's class and the settings; every field must be known, be there, and be of its type.
+
+    Args:
+        facts: as `config_to_json` made them.
+        where: the file they are from.
+        model: the class of a model outside limner, as a person named it; what `facts` says of a file is never run.
+    """
     facts = {**ADDED_LATER, **facts}
-    model_class = find_model(str(facts.pop("model_name", "")))
+    model_class = model_of_run(str(facts.pop("model_name", "")), facts.pop("model_source", None), model, where)
     settings = facts.pop("model", None)
     if not isinstance(settings, Mapping):
         raise LimnerError(f"{where}: field 'model' must hold the model's settings; put them back")
@@ -220,8 +246,8 @@ def config_from_json(facts: Mapping[str, Any], where: Path) -> tuple[type[Model]
     return model_class, config
 
 
-def read_config(path: Path) -> tuple[type[Model], TrainConfig[Any]]:
-    """`config.json` of a run.
+def read_config(path: Path, model: type[Model] | None = None) -> tuple[type[Model], TrainConfig[Any]]:
+    """`config.json` of a run; `model` as in `config_from_json`.
 
     Raises:
         LimnerError: there is none, or a field of it is not what it should be.
@@ -236,7 +262,7 @@ def read_config(path: Path) -> tuple[type[Model], TrainConfig[Any]]:
         raise LimnerError(f"{path}: cannot be read ({' '.join(str(error).split())}); restore it") from None
     if not isinstance(facts, Mapping):
         raise LimnerError(f"{path}: must hold one JSON object; restore it")
-    return config_from_json(facts, path)
+    return config_from_json(facts, path, model)
 
 
 def refuse_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
@@ -250,7 +276,7 @@ def refuse_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[
     allowed: list[str] = []
     refused: list[str] = []
     before = {name: value for name, value in ADDED_LATER.items() if name in after} | dict(before)
-    for name in sorted({*_flatten(before), *_flatten(after)}):
+    for name in sorted({*_flatten(before), *_flatten(after)} - {"model_source"}):  # which is only shown
         old, new = _flatten(before).get(name, "absent"), _flatten(after).get(name, "absent")
         if old == new:
             continue

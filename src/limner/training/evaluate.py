@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
+from limner.arguments import FilePath, ModelChoice
 from limner.data.dataset import Dataset, open_dataset
 from limner.errors import LimnerError
 from limner.heads import default_heads
@@ -31,20 +33,21 @@ _MINUTES_ON_A_CPU = 3.0
 
 
 def evaluate(
-    run: tyro.conf.Positional[Path],
+    run: tyro.conf.Positional[FilePath],
     *,
-    metrics: tuple[str, ...] = (AUTO,),
+    metrics: Sequence[str] = (AUTO,),
     extractor: Literal["auto", "inception", "efficientnet-lite0", "probe", "torchscript", "none"] = "auto",
-    extractor_weights: Path | None = None,
+    extractor_weights: FilePath | None = None,
     resize: str | None = None,
     count: int = 5000,
     split: Literal["train", "valid", "test", "all"] = "train",
-    reference: Path | None = None,
+    reference: FilePath | None = None,
     weights: Literal["ema", "raw"] = "ema",
-    data: Path | None = None,
+    data: FilePath | None = None,
     seed: int = 0,
     device: str = "auto",
     within: float | None = None,
+    model: ModelChoice | None = None,
 ) -> list[Card]:
     """Measure a trained model against its dataset; every number is kept with its card in RUN/metrics.
 
@@ -71,22 +74,25 @@ def evaluate(
         device: auto, cpu, cuda, cuda:1 ….
         within: minutes that auto for both --metrics and --extractor may take with inception or efficientnet-lite0;
             above that features are left out, and the line says so. By default 3 on a CPU, unlimited on a GPU.
+        model: the class of a run whose model is not part of limner; that file is run, so name only one you trust.
     """
-    metrics = tuple(name for names in metrics for name in names.split(",") if name)
+    run, reference = Path(run), None if reference is None else Path(reference)
+    given = [metrics] if isinstance(metrics, str) else metrics
+    metrics = tuple(name for names in given for name in names.split(",") if name)
     _check(run, metrics, count, within)
     with join_world(device) as world:
-        model = load(run, weights, str(world.device))
-        dataset = _open_data(run, model, data)
+        loaded = load(run, weights, str(world.device), model=model)
+        dataset = _open_data(run, loaded, data)
         if reference is not None and metrics != (AUTO,):
             check_reference(reference, metrics)
         reals = choose_reals(dataset, split, count, seed)
-        forecast = Forecast(model, dataset, reals, split, count, seed, reference, world.size)
+        forecast = Forecast(loaded, dataset, reals, split, count, seed, reference, world.size)
         found = choose_instruments(
-            model,
+            loaded,
             dataset,
             metrics=metrics,
             extractor=extractor,
-            weights=extractor_weights,
+            weights=None if extractor_weights is None else Path(extractor_weights),
             resize=resize,
             count=len(reals),
             own_data=data is None,
@@ -102,15 +108,15 @@ def evaluate(
             screen.note(announcement(found, forecast, expected))
             screen.expect(expected, words(found, forecast))
             cards = evaluate_model(
-                model,
+                loaded,
                 dataset,
                 metrics=found.metrics,
                 count=count,
                 split=split,
                 seed=seed,
                 weights_name=weights,
-                images_seen=model.checkpoint.images_seen,  # type: ignore[union-attr, arg-type]
-                model_name=model.name,
+                images_seen=loaded.checkpoint.images_seen,  # type: ignore[union-attr, arg-type]
+                model_name=loaded.name,
                 extractor=found.extractor,
                 probe=found.probe,
                 reference=reference,
@@ -150,7 +156,7 @@ def _limit(within: float | None, world: World, forecast: Forecast) -> TimeLimit 
     return TimeLimit(60 * minutes, expected, WorldTeam(world).agree)
 
 
-def _open_data(run: Path, model: Model, data: Path | None) -> Dataset:
+def _open_data(run: Path, model: Model, data: FilePath | None) -> Dataset:
     """What was asked for, or what the run was trained on."""
-    _, config = read_config(run / "config.json")
+    _, config = read_config(run / "config.json", type(model))
     return open_dataset(data or config.data or default_heads(config.resolution or model.resolution, config.heads))

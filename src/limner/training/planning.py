@@ -13,7 +13,8 @@ import torch
 from limner.errors import LimnerError, ResourceError
 from limner.latents import Labels
 from limner.layers.batch_norm import BatchNorm
-from limner.models import MODELS, Model
+from limner.models import Model
+from limner.models.outside import import_path
 from limner.training.config import TrainConfig
 from limner.training.distributed import World
 from limner.training.forecast import Plan
@@ -63,10 +64,13 @@ def preflight(
 def _wanted(model_class: type[Model], model: Model, config: TrainConfig[Any], start: int) -> bool:
     if config.preflight == "off" or start >= config.images:
         return False
-    known = MODELS.get(model_class.name) is model_class  # another process can only make those
+    known = import_path(model_class) is not None  # another process can only make those
     if config.preflight == "on" or config.memory is not None:
         if not known:
-            raise LimnerError(f"preflight: {model_class.name} is not in limner.models.MODELS; use --preflight off")
+            raise LimnerError(
+                f"preflight: the class of {model_class.name} cannot be imported by another process; move it to a file "
+                "of its own, or use --preflight off"
+            )
         return True
     return known and len(model.milestones()) > 1 and config.images - start >= SHORT_KIMG * 1000
 

@@ -23,6 +23,7 @@ import torch
 from limner.data.loader import Loader
 from limner.errors import LimnerError
 from limner.latents import Labels
+from limner.models.outside import import_again
 from limner.pixels import to_bytes
 from limner.signals import end_with
 from limner.training import command  # noqa: F401 - what a run imports takes memory here as well
@@ -62,7 +63,8 @@ class Rehearsal:
     """
 
     def __init__(self, facts: Mapping[str, Any]) -> None:
-        model_class, config = config_from_json(facts["config"], Path("the run's settings"))
+        given = import_again(facts["model"])  # what the process that asks has imported already
+        model_class, config = config_from_json(facts["config"], Path("the run's settings"), given)
         labels = Labels.from_json(facts["labels"])
         self.device = torch.device(facts["device"])
         torch.set_num_threads(facts["threads"])

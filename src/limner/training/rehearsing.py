@@ -15,6 +15,7 @@ import torch
 from limner.errors import LimnerError, ResourceError
 from limner.latents import Labels
 from limner.models import Model
+from limner.models.outside import import_path
 from limner.training.config import TrainConfig, config_to_json
 
 
@@ -35,9 +36,9 @@ class Rehearsals:
     def __init__(
         self, model_class: type[Model], config: TrainConfig[Any], labels: Labels, device: torch.device
     ) -> None:
-        facts = config_to_json(model_class.name, config)
         self._facts = {
-            "config": facts,
+            "config": config_to_json(model_class, config),
+            "model": import_path(model_class),
             "labels": labels.to_json(),
             "device": str(device),
             "threads": torch.get_num_threads(),

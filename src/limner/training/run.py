@@ -8,6 +8,7 @@ import math
 import platform
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from limner.training.config import (
 )
 from limner.training.distributed import World, join_world
 from limner.training.estimate import Estimate
+from limner.training.given import settings_of, settings_to_resume
 from limner.training.lock import RunLock
 from limner.training.log import RunLog, read_log
 from limner.training.memory import is_out_of_memory, peak_bytes, size
@@ -49,16 +51,26 @@ from limner.training.trainer import NotFiniteError, Recipe, Trainer
 
 
 def train(
-    model_class: type[Model], config: TrainConfig[Any], out: Path | None = None, stop_at: float | None = None
+    model: str | type[Model],
+    config: TrainConfig[Any] | None = None,
+    out: str | Path | None = None,
+    stop_at: float | None = None,
+    **settings: Any,
 ) -> Path:
     """Train a model from its beginning; returns the run's folder.
 
     Args:
-        model_class: one of `limner.models.MODELS`.
-        config: its settings and the run's.
+        model: its name, such as "dcgan", or its class.
+        config: its settings and the run's; by default the model's own.
         out: the folder to make; by default the next free number under `runs/`.
         stop_at: kimg at which to stop for now, saved; the run's goal stays `config.kimg`. None: at the goal.
+        settings: single settings instead, of the run or of the model: `kimg=100, data="faces", latent_dim=64`.
+
+    Raises:
+        LimnerError: the model or a setting is not known or not as it has to be.
     """
+    model_class, config = settings_of(model, config, settings)
+    out = None if out is None else Path(out)
     config.check()
     check_class(config.metrics, model_class)
     with join_world(config.device) as world, threads_of_a_run(config.threads):
@@ -66,7 +78,7 @@ def train(
         config = settle(model_class, config, dataset, world.device)
         _last_image(config, stop_at, 0)
         _refuse_impossible_batches(model_class, config, dataset, world)
-        pace = pace_of(config, world, lambda: _make_trainer(model_class, config, dataset, world))
+        pace = pace_of(config, world, partial(_make_trainer, model_class, config, dataset, world))
         plan = preflight(model_class, config, labels_of(config, dataset), world, out or Path("runs"))
         config = plan.settled(config)
         folder = _make_folder(model_class, config, dataset, out, world)
@@ -75,20 +87,29 @@ def train(
     return folder
 
 
-def resume(folder: Path, model_class: type[Model], config: TrainConfig[Any], stop_at: float | None = None) -> Path:
+def resume(
+    run: str | Path,
+    model: str | type[Model] | None = None,
+    config: TrainConfig[Any] | None = None,
+    stop_at: float | None = None,
+    **settings: Any,
+) -> Path:
     """Go on from a run's newest good checkpoint, exactly as if it had never stopped.
 
     Args:
-        folder: the run.
-        model_class: its model.
-        config: its settings; those that shape the weights must be what they were. `kimg` may be higher: the run goes on
-            to there, and a learning rate that decays goes on as in a run of that length.
+        run: its folder.
+        model: its class, where it is one outside limner; by default the one that the run names.
+        config: its settings; by default the run's. Those that shape the weights must be what they were. `kimg`
+            may be higher: the run goes on to there, and a learning rate that decays goes on as in a run of that length.
         stop_at: kimg at which to stop for now, saved; the run's goal stays `config.kimg`. None: at the goal.
+        settings: single settings to change, such as `kimg=200`.
 
     Raises:
         CheckpointError: no checkpoint verifies, or settings or data are not what they were.
         LimnerError: the run has reached its goal, or a lower one is asked for.
     """
+    folder = Path(run)
+    model_class, config = settings_to_resume(folder, model, config, settings)
     config.check()
     with join_world(config.device) as world, threads_of_a_run(None):
         dataset = open_data(config)
@@ -278,7 +299,7 @@ def _make_trainer(model_class: type[Model], config: TrainConfig[Any], dataset: D
 def _facts(model_class: type[Model], config: TrainConfig[Any], dataset: Dataset, trainer: Trainer) -> dict[str, Any]:
     """What every checkpoint of this run says besides its clock and its number of threads."""
     return {
-        "config": config_to_json(model_class.name, config),
+        "config": config_to_json(model_class, config),
         "resolution": trainer.model.resolution,
         "labels": trainer.loader.labels.to_json(),
         "dataset": {
@@ -295,11 +316,11 @@ def _refuse_another(
     folder: Path, model_class: type[Model], config: TrainConfig[Any], dataset: Dataset, found: Checkpoint | None
 ) -> list[str]:
     """What changed since the checkpoint and may; anything else is refused."""
-    _refuse_a_lower_goal(folder, config)
+    _refuse_a_lower_goal(folder, model_class, config)
     if found is None:
         return []
-    changed = refuse_changes(found.facts["config"], config_to_json(model_class.name, config))
-    _, made_with = config_from_json(found.facts["config"], found.path)
+    changed = refuse_changes(found.facts["config"], config_to_json(model_class, config))
+    _, made_with = config_from_json(found.facts["config"], found.path, model_class)
     changed += [line for line in [longer_decay(made_with, config, found.images_seen)] if line]
     before = found.facts["dataset"]["manifest_sha256"]
     if before != dataset.manifest_hash:
@@ -316,10 +337,10 @@ def _refuse_another(
     return changed
 
 
-def _refuse_a_lower_goal(folder: Path, config: TrainConfig[Any]) -> None:
+def _refuse_a_lower_goal(folder: Path, model_class: type[Model], config: TrainConfig[Any]) -> None:
     if not (folder / "config.json").exists():  # killed before it was written: the run begins again
         return
-    goal, asked = read_config(folder / "config.json")[1].images / 1000, config.images / 1000
+    goal, asked = read_config(folder / "config.json", model_class)[1].images / 1000, config.images / 1000
     if asked < goal:
         raise LimnerError(
             f"{folder}: the run's goal is {goal:g} kimg, and --kimg {asked:g} is less; to stop earlier and keep the "
@@ -334,7 +355,7 @@ def _finished(folder: Path, images_seen: int) -> bool:
 
 
 def _write_config(folder: Path, model_class: type[Model], config: TrainConfig[Any]) -> None:
-    text = json.dumps(config_to_json(model_class.name, config), indent=2)
+    text = json.dumps(config_to_json(model_class, config), indent=2)
     write_whole(folder / "config.json", (text + "\n").encode())
     _flush_folders(folder)
 

@@ -62,7 +62,7 @@ def settle(
         config,
         batch_size=config.batch_size or model.stage(0).batch_size or model.batch_size,
         kimg=config.kimg or (DEFAULT_KIMG if needed is None else needed / 1000),
-        data=None if config.data is None else config.data.resolve(),
+        data=None if config.data is None else Path(config.data).resolve(),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 
+from limner.arguments import FilePath
 from limner.data.dataset import Dataset, open_dataset
 from limner.errors import LimnerError
 from limner.files import refuse_overwriting
@@ -26,11 +27,11 @@ _BATCH = 64
 
 
 def statistics(
-    dataset: Annotated[Path, tyro.conf.Positional],
-    file: Annotated[Path, tyro.conf.Positional],
+    dataset: Annotated[FilePath, tyro.conf.Positional],
+    file: Annotated[FilePath, tyro.conf.Positional],
     *,
     extractor: Literal["auto", "inception", "efficientnet-lite0", "probe", "torchscript"] = "auto",
-    extractor_weights: Path | None = None,
+    extractor_weights: FilePath | None = None,
     resize: str | None = None,
     resolution: int | None = None,
     count: int | None = None,
@@ -54,6 +55,7 @@ def statistics(
         device: auto, cpu, cuda, cuda:1 ….
         overwrite: replace the file if it is there already.
     """
+    file, weights = Path(file), None if extractor_weights is None else Path(extractor_weights)
     if file.suffix != ".npz":
         raise LimnerError(f"{file}: reference statistics are .npz files; name it {file.name}.npz")
     refuse_overwriting([file], overwrite)
@@ -61,7 +63,7 @@ def statistics(
     side = resolution or data.resolutions[-1]
     with join_world(device) as world:
         notes: list[str] = []
-        network, _ = choose_extractor(extractor, (), extractor_weights, resize, data, side, str(world.device), notes)
+        network, _ = choose_extractor(extractor, (), weights, resize, data, side, str(world.device), notes)
         if network is None:
             raise LimnerError(f"data statistics: {NO_EXTRACTOR}")
         chosen = choose_reals(data, split, len(data.indices(split)) if count is None else count, seed)

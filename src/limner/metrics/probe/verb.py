@@ -15,6 +15,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from limner.arguments import FilePath
 from limner.data.dataset import open_dataset
 from limner.errors import LimnerError
 from limner.metrics.probe.file import FILE_NAME, Record, save_probe
@@ -28,15 +29,15 @@ _MOST_EPOCHS = 40
 
 
 def probe(
-    dataset: Annotated[Path, tyro.conf.Positional],
+    dataset: Annotated[FilePath, tyro.conf.Positional],
     *,
-    out: Path | None = None,
+    out: FilePath | None = None,
     resolution: int | None = None,
     kimg: float | None = None,
     mirror: bool = True,
     seed: int = 0,
     device: str = "auto",
-) -> None:
+) -> Record:
     """Train a small network that reads attributes, pose and identity, and print how well it reads held-out images.
 
     It learns on the training split, its best moment is chosen on the validation split, and all figures are from the
@@ -51,19 +52,23 @@ def probe(
             left from right.
         seed: of the weights, the order, and of splits that the dataset lacks.
         device: auto, cpu, cuda, cuda:N or mps.
+
+    Returns:
+        What the file says of itself: held-out accuracies, splits, settings.
     """
     if kimg is not None and not (math.isfinite(kimg) and kimg > 0):
         raise LimnerError(f"kimg {kimg}: must be more than 0")
     if not 0 <= seed < 2**63:
         raise LimnerError(f"seed {seed}: must be 0 or more")
     data, where = open_dataset(dataset), _choose_device(device)
-    path = out or data.folder / FILE_NAME
+    path = Path(out or data.folder / FILE_NAME)
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise LimnerError(f"out {path}: must be a file in a folder that exists")
     lessons = open_lessons(data, resolution, seed)
     record = train_probe(lessons, path, kimg=kimg, mirror=mirror, seed=seed, device=where)
     show(record, Console())
     print(f"wrote {path}")
+    return record
 
 
 def train_probe(
