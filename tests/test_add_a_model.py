@@ -1,6 +1,10 @@
 """docs/add-a-model.md, walked through: the page's own code becomes a model, trains, resumes and samples."""
 
+import os
 import re
+import shlex
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -40,6 +44,41 @@ def test_the_pages_model_trains_resumes_and_samples(hinge_gan, tiny_dataset, tmp
     model = limner.load(folder)
     assert model.checkpoint.images_seen == 48
     assert model.generate(model.latents.sample_seeds([1, 2])).shape == (2, 3, 16, 16)
+
+
+@pytest.fixture(scope="module")
+def package_with_it(tmp_path_factory):
+    """A copy of the package and its tests, with the page's file and the page's line in the list."""
+    root, text = tmp_path_factory.mktemp("copy"), PAGE.read_text(encoding="utf-8")
+    for name in ("src", "tests", "docs"):
+        shutil.copytree(PAGE.parents[1] / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.png"))
+    shutil.copy(PAGE.parents[1] / "pyproject.toml", root)
+    (place,) = re.findall(r"Save it as `(.*?)`", text)
+    (root / place).write_text(re.findall(r"```python\n(.*?)```", text, re.S)[0], encoding="utf-8")
+    models = root / "src" / "limner" / "models" / "__init__.py"
+    (line,) = re.findall(r"^from limner\.models\.hinge_gan import .*$", text, re.M)
+    listed = models.read_text().replace("        HoloGAN,\n", "        HoloGAN,\n        HingeGAN,\n")
+    models.write_text(listed.replace("from limner.models.hologan", f"{line}\nfrom limner.models.hologan"))
+    return root
+
+
+def test_the_pages_own_test_command_passes_for_its_example(package_with_it):
+    """Every model's tests hold for the new one: its last bias, which has no gradient inside the margin, as well."""
+    (command_line,) = re.findall(r"^python -m pytest .*$", PAGE.read_text(encoding="utf-8"), re.M)
+    words = shlex.split(command_line)
+    done = subprocess.run(
+        [sys.executable, *words[1:], "-vv", "-p", "no:cacheprovider"],
+        cwd=package_with_it,
+        env={**os.environ, "PYTHONPATH": str(package_with_it / "src"), "OMP_NUM_THREADS": "1", "PYTEST_ADDOPTS": ""},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    for test in ("test_each_phase_changes_exactly_what_it_trains", "test_generates_pictures_in_range"):
+        assert re.search(rf"{test}\[.*hinge-gan\] PASSED", done.stdout), "the new model was among those tested"
+    assert "hinge_gan] PASSED" in done.stdout, "and its file"
 
 
 def test_the_pages_closed_form_holds(hinge_gan):
