@@ -6,10 +6,11 @@ import sys
 
 import pytest
 
-from limner.cli import HELP, main
+from limner.cli import HELP, SYNONYMS, main
 from limner.models import MODELS
 
 VERBS = ["train", "resume", "sample", "evaluate", "compare", "report"]
+VERBS += ["completion"]
 VERBS += [f"data {verb}" for verb in ("prepare", "heads", "celeba-tree", "info", "probe", "statistics", "check")]
 
 
@@ -57,6 +58,15 @@ def test_models_lists_each_with_a_line(capsys):
     ("words", "code", "says"),
     [
         (["trian"], 2, "did you mean 'train'"),
+        (["list"], 2, "did you mean 'models'"),
+        (["ls"], 2, "did you mean 'models'"),
+        (["generate"], 2, "did you mean 'sample'"),
+        (["fid"], 2, "did you mean 'evaluate'"),
+        (["interpolte"], 2, "did you mean 'walk'"),
+        (["prepare"], 2, "did you mean 'data prepare'"),
+        (["resum"], 2, "did you mean 'resume'"),
+        (["data", "stats"], 2, "did you mean 'statistics'"),
+        (["data", "ls"], 2, "there are: data prepare"),
         (["data", "prep"], 2, "did you mean 'prepare'"),
         (["train", "wgangp"], 2, "wgan-gp"),
         (["resume"], 2, "which run"),
@@ -191,3 +201,16 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout.startswith("limner:")
     assert done.stderr == ""
+
+
+def test_a_word_without_a_near_verb_gets_no_guess(capsys):
+    _, _, err = run(capsys, "xyzzy")
+    assert err == "limner: 'xyzzy' is not a verb; see `limner --help`\n"
+
+
+def test_every_synonym_leads_to_a_verb(capsys):
+    for verb, others in SYNONYMS.items():
+        code, _, err = run(capsys, *verb.split(), "--help")
+        assert code == 0, err
+        for other in others:
+            assert f"did you mean {verb!r}" in run(capsys, other)[2]

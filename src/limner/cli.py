@@ -31,6 +31,7 @@ usage: limner VERB … [--debug]
   evaluate RUN               measure a trained model
   compare RUN RUN …          trained models side by side on equal terms: numbers, and of three or more one page
   report RUN                 write a run's report.html again
+  completion SHELL           a script that completes verbs, models and flags: bash, zsh or fish
   data prepare SOURCE DEST   make a dataset of photos (a folder or zip), CelebA as downloaded, or PGGAN's TFRecords
   data heads DEST            render the built-in heads as a dataset
   data celeba-tree DEST      render them as a CelebA tree, to try what reads CelebA
@@ -45,6 +46,31 @@ A signal (Ctrl-C, SIGTERM) stops every verb; a training run saves first. A secon
 `--debug` shows the traceback of an error. Exit codes: 0 well, 1 bug, 2 usage (also: no such run), 3 data, 4 checkpoint,
 5 resources, 6 run locked, 7 diverged, 8 peer lost, 130 or 143 stopped by SIGINT (Ctrl-C) or SIGTERM.
 """
+DATA_VERBS = ("prepare", "heads", "celeba-tree", "info", "probe", "statistics", "check")
+SYNONYMS = {
+    "models": ("list", "ls", "architectures", "show"),
+    "train": ("fit", "learn", "run", "start", "begin", "new"),
+    "resume": ("continue", "restart", "go-on", "load"),
+    "plan": ("estimate", "dry-run", "memory", "preflight"),
+    "sample": ("generate", "gen", "draw", "faces", "images", "sheet", "synthesize"),
+    "walk": ("interpolate", "interpolation", "morph", "latents"),
+    "turn": ("rotate", "pose", "spin", "yaw"),
+    "timelapse": ("video", "film", "movie", "gif", "animate", "progress"),
+    "evaluate": ("eval", "metrics", "measure", "score", "test", "validate", "fid", "kid", "swd", "ppl"),
+    "compare": ("diff", "versus", "vs", "benchmark"),
+    "report": ("html", "page", "log", "status", "plot"),
+    "completion": ("complete", "autocomplete", "completions"),
+    "data prepare": ("prepare", "dataset", "datasets", "convert", "import", "preprocess", "download", "photos"),
+    "data heads": ("heads", "render", "synthetic"),
+    "data celeba-tree": ("celeba-tree", "celeba"),
+    "data info": ("info", "describe", "inspect"),
+    "data probe": ("probe", "classifier"),
+    "data statistics": ("statistics", "stats"),
+    "data check": ("check", "verify"),
+    "--help": ("h", "man", "usage"),
+    "--version": ("version", "-v", "-V"),
+}
+"""words that people try for a verb"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -118,16 +144,47 @@ def _run(words: list[str]) -> int:
         "compare": _compare,
         "report": _report,
     }
+    if verb == "completion":
+        return _completion(rest, [*verbs, "data", "completion"])
     if verb not in verbs:
-        raise LimnerError(f"{verb!r} is not a verb; {_near(verb, [*verbs, 'data'])}see `limner --help`")
+        raise LimnerError(f"{verb!r} is not a verb; {_near(verb, [*verbs, 'data', 'completion'])}see `limner --help`")
     return verbs[verb](rest)
 
 
-def _near(word: str, words: Sequence[str]) -> str:
+def _near(word: str, words: Sequence[str], group: str = "") -> str:
+    """Return a question with the verb that was probably meant, by spelling or by meaning; "" where there is none.
+
+    Args:
+        word: what was typed.
+        words: the verbs there.
+        group: "data " among the verbs of `limner data`.
+    """
     import difflib
 
-    near = difflib.get_close_matches(word, words, n=1)
-    return f"did you mean {near[0]!r}? " if near else ""
+    meant = {other: verb for verb, others in SYNONYMS.items() for other in others}
+    own = {other: verb.removeprefix(group) for other, verb in meant.items() if verb.startswith(group)}
+    known = {**(own if group else meant), **{verb: verb for verb in words}}
+    for cutoff, candidates in ((0.8, words), (0.6, known)):  # a verb misspelt before a synonym misspelt
+        near = difflib.get_close_matches(word.lower(), candidates, n=1, cutoff=cutoff)
+        if near:
+            return f"did you mean {known[near[0]]!r}? "
+    return ""
+
+
+def _completion(words: list[str], verbs: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        print(
+            "usage: limner completion bash|zsh|fish\n\n"
+            "Print a script that completes verbs, models, presets and flags. Load it in every new shell:\n"
+            "  bash   echo 'source <(limner completion bash)' >> ~/.bashrc\n"
+            "  zsh    echo 'source <(limner completion zsh)' >> ~/.zshrc   (after compinit)\n"
+            "  fish   limner completion fish > ~/.config/fish/completions/limner.fish"
+        )
+        return 0
+    from limner.completion import completion
+
+    print(completion(words[0], verbs, DATA_VERBS, _run), end="")
+    return 0
 
 
 def _call(function: Callable[..., Any], words: list[str], prog: str) -> int:
@@ -138,7 +195,6 @@ def _call(function: Callable[..., Any], words: list[str], prog: str) -> int:
 
 
 def _data(words: list[str]) -> int:
-    verbs = ("prepare", "heads", "celeba-tree", "info", "probe", "statistics", "check")
     if not words or words[0] in ("-h", "--help"):
         print("\n".join(line for line in HELP.splitlines() if line.startswith("  data")))
         return 0
@@ -172,7 +228,8 @@ def _data(words: list[str]) -> int:
         from limner.data.check import check
 
         return _call(check, rest, prog)
-    raise LimnerError(f"'data {verb}' is not a verb; {_near(verb, verbs)}there are: data {', data '.join(verbs)}")
+    near = _near(verb, DATA_VERBS, "data ")
+    raise LimnerError(f"'data {verb}' is not a verb; {near}there are: data {', data '.join(DATA_VERBS)}")
 
 
 def _sample(words: list[str]) -> int:
