@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import resource
 import signal
@@ -73,6 +74,29 @@ def test_micro_batches_that_train_the_same_model() -> None:
     assert allowed_sizes(outlined("progan", minibatch_std_group=0), 8, 1, None) == [8]
     assert allowed_sizes(outlined("progan", minibatch_std=False), 5, 1, None) == [5, 3, 2, 1]
     assert allowed_sizes(outlined("dcgan"), 8, 1, None) == [8], "its batch is normalized as a whole"
+
+
+@pytest.mark.parametrize("group", [2, 3, 4])
+def test_no_allowed_size_is_passed_over(group: int) -> None:
+    model = outlined("progan", minibatch_std_group=group)
+    for batch, processes, most in itertools.product((1, 8, 12, 60, 97, 144, 360), (1, 2), (None, 1, 4, 12, 50)):
+        try:
+            found = allowed_sizes(model, batch * processes, processes, most)
+        except LimnerError:
+            continue
+        largest, smallest_by_passes = min(most or batch, batch), {}
+        for size_ in range(largest, 0, -1):
+            if size_ == batch or size_ % group == 0:
+                smallest_by_passes[-(-batch // size_)] = size_
+        assert set(found) - {largest} == set(smallest_by_passes.values()) - {largest}
+        assert found == sorted(found, reverse=True)
+
+
+@pytest.mark.parametrize("name", ["began", "dcgan", "progan"])
+def test_a_batch_of_a_hundred_million_is_divided_in_no_time(name: str) -> None:
+    sizes = allowed_sizes(outlined(name), 100_000_000, 1, None)
+    assert sizes[0] == 100_000_000
+    assert len(sizes) < 30_000
 
 
 # --- choosing -----------------------------------------------------------------------------------------------------

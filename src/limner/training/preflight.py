@@ -6,6 +6,7 @@ rows of a batch; from these follow the images a pass may hold, and what the stag
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -99,7 +100,7 @@ def allowed_sizes(model: Model, batch_size: int, processes: int, most: int | Non
     own = batch_size // processes
     largest = min(most or own, own)
     by_passes: dict[int, int] = {}
-    for micro_batch in range(largest, 0, -1):
+    for micro_batch in _candidates(own, max(model.rows_together, 1), largest):
         try:
             refuse_batch(model, batch_size, micro_batch, processes)
         except LimnerError:
@@ -109,6 +110,16 @@ def allowed_sizes(model: Model, batch_size: int, processes: int, most: int | Non
     if largest == own:
         return [own, *(each for each in sizes if each < own)]
     return sorted({largest, *sizes}, reverse=True)
+
+
+def _candidates(own: int, together: int, largest: int) -> list[int]:
+    """Return images per pass, descending, among which is the smallest allowed for each number of passes.
+
+    Of `own` images there are far fewer than `own`: up to √own passes, one size each; for more passes, sizes below √own.
+    """
+    root = math.isqrt(own) + 1
+    sizes = {-(-own // (passes * together)) * together for passes in range(1, root + 1)} | set(range(1, root + 1))
+    return sorted((size for size in sizes | {largest} if size <= largest), reverse=True)
 
 
 def micro_batches_by_resolution(model: Model, settled: Sequence[int]) -> dict[int, int]:
