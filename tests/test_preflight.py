@@ -333,7 +333,7 @@ def test_when_it_is_done_by_itself() -> None:
     progan, dcgan = MODELS["progan"], MODELS["dcgan"]
 
     def wanted(config: TrainConfig[Any], model_class: type[Model] = progan, start: int = 0) -> bool:
-        return planning._wanted(model_class, outline(model_class, config, NO_LABELS), config, start)
+        return planning.is_tried_first(model_class, outline(model_class, config, NO_LABELS), config, start)
 
     assert wanted(settled(growing(kimg=10.0)))
     assert not wanted(settled(growing(kimg=9.0)))

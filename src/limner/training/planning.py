@@ -49,7 +49,7 @@ def preflight(
     """
     model = outline(model_class, config, labels)
     plan = Plan(model=model, config=config, start=start, processes=world.size, out=out)
-    if not _wanted(model_class, model, config, start):
+    if not is_tried_first(model_class, model, config, start):
         return plan
     if world.is_first:
         print("pre-flight: trying every stage on made-up images", file=sys.stderr, flush=True)
@@ -61,7 +61,8 @@ def preflight(
     return plan
 
 
-def _wanted(model_class: type[Model], model: Model, config: TrainConfig[Any], start: int) -> bool:
+def is_tried_first(model_class: type[Model], model: Model, config: TrainConfig[Any], start: int) -> bool:
+    """Return whether every stage of a run is tried before its first step."""
     if config.preflight == "off" or start >= config.images:
         return False
     known = import_path(model_class) is not None  # another process can only make those

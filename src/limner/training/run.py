@@ -193,8 +193,7 @@ def _refuse_impossible_batches(
 ) -> None:
     model = outline(model_class, config, labels_of(config, dataset))
     refuse_more_than_the_data(model, config, len(dataset.indices("train")))
-    if config.preflight != "off" and len(model.milestones()) == 1:  # what grows has a pre-flight for this
-        refuse_more_than_the_memory(config, world, lambda: _make_trainer(model_class, config, dataset, world))
+    refuse_more_than_the_memory(model_class, config, labels_of(config, dataset), world)
 
 
 def _last_image(config: TrainConfig[Any], stop_at: float | None, images_seen: int) -> int:
