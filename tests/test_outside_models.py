@@ -66,6 +66,7 @@ def test_a_file_trains_and_every_verb_opens_its_run(
 ) -> None:
     run, named = tmp_path / "run", f"{model_file}:HingeGAN"
     assert train(named, tiny_dataset_folder, run) == 0, capsys.readouterr().err
+    assert f"--out sheet.png --model {named}\n" in capsys.readouterr().out, "the next command works as it is shown"
     facts = json.loads((run / "config.json").read_text())
     assert (facts["model_name"], facts["model_source"]) == ("hinge-gan", named)
     assert facts["model"]["width"] == 8
@@ -85,6 +86,9 @@ def test_a_file_trains_and_every_verb_opens_its_run(
     assert not mark.exists(), "nothing is run because a folder names it"
     for words in (["report", str(run)], ["timelapse", str(run)]):
         assert main(words) == 0, "these need no model"
+    page = (run / "report.html").read_text()
+    assert "--kimg 0.048 --model FILE.py:CLASS" in page
+    assert f"--model {named}" not in page, "a page that is handed on asks nobody to run a file"
     assert not mark.exists()
 
     for words in verbs:

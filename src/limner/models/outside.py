@@ -183,6 +183,11 @@ def source_of(model_class: type[Model]) -> str:
     return f"{place}:{model_class.__qualname__}"
 
 
+def file_of(model_class: type[Model]) -> str | None:
+    """Return FILE.py:CLASS of a class that a person named so; None of every other class."""
+    return source_of(model_class) if model_class.__module__.startswith(_FILE_MODULE) else None
+
+
 def how_to_name(name: str, source: Any, where: Path) -> str:
     """Return the message for a run whose model is not known here: what to add, and what that means.
 

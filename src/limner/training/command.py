@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from limner.arguments import FilePath
 from limner.errors import LimnerError
 from limner.models import MODELS, Model, choose_model
 from limner.models.dcgan import DCGAN, DCGANConfig
+from limner.models.outside import file_of
 from limner.program import limner_command
 from limner.training import run
 from limner.training.config import TrainConfig, read_config
@@ -65,7 +67,7 @@ def train(words: Sequence[str]) -> int:
     """`limner train [MODEL] [flags]`."""
     model_class, flags = chosen(words, "train", TrainFlags)
     folder = run.train(model_class, flags.config, flags.out, flags.stop_at)
-    _tell(folder)
+    _tell(folder, model_class)
     return 0
 
 
@@ -141,7 +143,7 @@ def resume(words: Sequence[str]) -> int:
         f"before: a learning rate that decays then goes on as in a run of that length."
     )
     flags = _parse(settings, rest, f"limner resume {folder}", description, ResumeFlags(config=default))
-    _tell(run.resume(folder, model_class, flags.config, flags.stop_at))
+    _tell(run.resume(folder, model_class, flags.config, flags.stop_at), model_class)
     return 0
 
 
@@ -177,7 +179,7 @@ def _parse(kind: Any, words: Sequence[str], prog: str, description: str, default
     )
 
 
-def _tell(folder: Path) -> None:
+def _tell(folder: Path, model_class: type[Model]) -> None:
     if os.environ.get("RANK", "0") != "0":
         return
     sheets = sorted((folder / "samples").glob("images-*.png"))
@@ -185,4 +187,6 @@ def _tell(folder: Path) -> None:
     if sheets:
         print(f"sample sheet  {sheets[-1]}")
     print(f"report        {folder / 'report.html'}")
-    print(f"next          {limner_command()} sample {folder} --seeds 0-63 --out sheet.png")
+    file = file_of(model_class)
+    named = f" --model {shlex.quote(file)}" if file else ""
+    print(f"next          {limner_command()} sample {folder} --seeds 0-63 --out sheet.png{named}")

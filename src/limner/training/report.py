@@ -17,6 +17,7 @@ from statistics import median
 from typing import Any
 
 from limner.explore.pictures import write_whole
+from limner.models.outside import is_file_spec
 from limner.program import limner_command
 from limner.training import page
 from limner.training.alarms import active
@@ -177,19 +178,25 @@ def _commands(run: Path, record: RunRecord) -> str:
     relative = os.path.relpath(run)
     place = shlex.quote(str(run.resolve()) if relative.startswith("..") else relative)
     turns = next((run / "samples").glob("turns-*.png"), None)
-    limner = limner_command()
-    going_on = (f"{limner} resume {place}", "go on from the newest checkpoint")
+    limner, named = limner_command(), _model_flag(record)
+    going_on = (f"{limner} resume {place}{named}", "go on from the newest checkpoint")
     if finished:
         more = 1.5 * record.total_images / 1000
-        going_on = (f"{limner} resume {place} --kimg {more:.3g}", "train it further")
+        going_on = (f"{limner} resume {place} --kimg {more:.3g}{named}", "train it further")
     lines = (
         going_on,
-        (f"{limner} sample {place} --seeds 0-63", "draw new faces"),
-        *([(f"{limner} turn {place} --out turn.gif", "see them turn")] if turns else []),
-        (f"{limner} evaluate {place}", "measure the newest checkpoint"),
+        (f"{limner} sample {place} --seeds 0-63{named}", "draw new faces"),
+        *([(f"{limner} turn {place} --out turn.gif{named}", "see them turn")] if turns else []),
+        (f"{limner} evaluate {place}{named}", "measure the newest checkpoint"),
     )
     body = "\n".join(f'<span class="what"># {page.text(what)}</span>\n{page.text(line)}' for line, what in lines)
     return f'<div class="panel"><pre>{body}</pre></div>'
+
+
+def _model_flag(record: RunRecord) -> str:
+    """`--model` with a placeholder for a model in a file: a reader decides which file to run, not a run."""
+    source = record.config.get("model_source")
+    return " --model FILE.py:CLASS" if isinstance(source, str) and is_file_spec(source) else ""
 
 
 def _settings(record: RunRecord) -> str:
