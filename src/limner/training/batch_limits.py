@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from limner.errors import LimnerError, ResourceError
 from limner.latents import Labels
 from limner.layers.batch_norm import BatchNorm
-from limner.models import MODELS, Model
+from limner.models import Model
+from limner.models.outside import import_path
 from limner.training.config import TrainConfig
 from limner.training.distributed import World
 from limner.training.memory import Budget, find_budget, size
@@ -77,7 +78,7 @@ def refuse_more_than_the_memory(
     batch = largest_batch(model, config, world.size)
     if not world.any(int(GENEROUS * batch.rows * batch.bytes_per_row > budget.bytes)):
         return
-    can_try = MODELS.get(model_class.name) is model_class and config.preflight != "off"
+    can_try = import_path(model_class) is not None and config.preflight != "off"
     if can_try:
         with Rehearsals(model_class, config, labels, world.device) as rehearsals:
             most, needed = rows_that_fit(batch, budget, rehearsals.updates, _fewest_rows(model))
