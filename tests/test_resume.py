@@ -796,7 +796,7 @@ def test_another_dataset_is_refused(trials: dict[str, Trials], half: dict[str, P
 
 
 def test_another_model_is_refused(trials: dict[str, Trials], half: dict[str, Path]) -> None:
-    with pytest.raises(CheckpointError, match="model_name: dcgan → wgan-gp"):
+    with pytest.raises(CheckpointError, match="the run's model is 'dcgan', not 'wgan-gp'"):
         run.resume(half["dcgan"], KNOWN["wgan-gp"], trials["wgan-gp"].config)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from limner.errors import LimnerError
+from limner.errors import CheckpointError, LimnerError
 from limner.models.base import Encodes, Model, Phase, Preset, Stage
 from limner.models.began import BEGAN
 from limner.models.dcgan import DCGAN
@@ -92,11 +92,12 @@ def model_of_run(name: str, source: object, given: type[Model] | None, where: Pa
         where: the file that says so.
 
     Raises:
-        LimnerError: the model is not known and none was given, or another one was given.
+        LimnerError: the model is not known and none was given.
+        CheckpointError: another one was given.
     """
     if given is not None:
         if given.name != name:
-            raise LimnerError(f"{where}: the run's model is {name!r}, not {given.name!r}; give the class it is of")
+            raise CheckpointError(f"{where}: the run's model is {name!r}, not {given.name!r}; give the class it is of")
         return given
     if source is not None and name not in MODELS and name not in installed_models():
         raise LimnerError(how_to_name(name, source, where))
