@@ -146,6 +146,7 @@ def growing_trainer(dataset: Path, resolution: int) -> Trainer:
 
 
 def test_of_a_model_that_grows_the_largest_quick_side_is_timed(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "_iteration", lambda trainer, rows, resolution: 0.1)
     found = measure_pace(growing_trainer(dataset, 16), (1,))
     assert found is not None
     assert found.resolution == 16

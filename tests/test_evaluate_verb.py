@@ -391,7 +391,8 @@ def test_runs_that_have_nothing_in_common_are_refused(capsys, two_runs: tuple[Pa
     kid, swd = next((a / "metrics").glob("*kid*")), next((b / "metrics").glob("*6-swd*"))
     code, _, err = run(capsys, "compare", kid, swd)
     assert (code, "metric 'kid' ≠ 'swd'" in err) == (2, True)
-    (tmp_path / "empty" / "metrics").mkdir(parents=True)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "log.jsonl").touch()  # a run, but without numbers
     code, _, err = run(capsys, "compare", a, tmp_path / "empty")
     assert (code, "limner evaluate" in err) == (2, True)
     code, _, err = run(capsys, "compare", a, tmp_path / "nowhere")

@@ -37,7 +37,7 @@ usage: limner VERB … [--debug]
   data celeba-tree DEST      render them as a CelebA tree, to try what reads CelebA
   data info DATASET          what a dataset holds
   data probe DATASET         train a small network that reads attributes, pose and identity from pictures
-  data statistics DATASET    write its features' mean and covariance: a reference for FID, here and elsewhere
+  data statistics DATASET F  write its features' mean and covariance to F, an .npz: a reference for FID, here and elsewhere
   data check SOURCE          every bad file of a source, with what is wrong
 
 MODEL is a name that `limner models` lists, or FILE.py:CLASS for one of your own.
