@@ -32,12 +32,12 @@ usage: limner VERB … [--debug]
   compare RUN RUN …          trained models side by side on equal terms: numbers, and of three or more one page
   report RUN                 write a run's report.html again
   completion SHELL           a script that completes verbs, models and flags: bash, zsh or fish
-  data prepare SOURCE DEST   make a dataset of photos (a folder or zip), CelebA as downloaded, or PGGAN's TFRecords
+  data prepare SOURCE DEST   make a dataset of photos (folder or zip), CelebA or CelebAMask-HQ as downloaded, TFRecords
   data heads DEST            render the built-in heads as a dataset
   data celeba-tree DEST      render them as a CelebA tree, to try what reads CelebA
   data info DATASET          what a dataset holds
   data probe DATASET         train a small network that reads attributes, pose and identity from pictures
-  data statistics DATASET F  write its features' mean and covariance to F, an .npz: a reference for FID, here and elsewhere
+  data statistics DATASET F  write its features' mean and covariance to F, an .npz file: a reference for FID
   data check SOURCE          every bad file of a source, with what is wrong
 
 MODEL is a name that `limner models` lists, or FILE.py:CLASS for one of your own.
