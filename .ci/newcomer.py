@@ -41,7 +41,7 @@ cp celeba/img_align_celeba/0000[0-4]*.jpg photos/
 cp celeba/img_align_celeba/0001*.jpg photos/more/
 limner data heads celebahq --count 120 --resolution 16
 """
-"""what a user has already; made once limner is a command"""
+"""Commands that make what a user has already; run as soon as limner is a command."""
 
 
 def bash_commands(readme: str) -> list[str]:
