@@ -17,7 +17,7 @@ from limner.training.progress import duration, kimg
 _OF_THE_DATA = ("reals", "expected", "probe", "mean_face")
 """sub-values to read a value beside that are not of the model"""
 _UNITS = {"ppl": "pairs"}
-"""what a card's count is of, where not images"""
+"""Units of the counts on cards that do not count images."""
 
 
 def number_table(groups: Sequence[Group], columns: Sequence[Column]) -> str:

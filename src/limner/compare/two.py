@@ -30,7 +30,7 @@ class Row:
     other: Card
     change: float
     equal: bool
-    """whether both checkpoints have seen equally many images, or that was allowed to differ"""
+    """True where both checkpoints have seen equally many images, or the user allowed them to differ."""
 
 
 def show_two(first: Path, second: Path, ignore: Sequence[str]) -> None:

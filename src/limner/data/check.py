@@ -82,9 +82,9 @@ class _Report:
     facts: dict[str, Any]
     """for `--json`"""
     tally: Tally | None = None
-    """of a source; None of a dataset"""
+    """Counts of a source's pictures; None where a dataset was checked."""
     wrong: str = ""
-    """one line that says what is wrong; "" where nothing is"""
+    """One line that says what is wrong; empty where nothing is wrong."""
 
 
 def _check_dataset(source: Path, list_bad: Path | None) -> _Report:

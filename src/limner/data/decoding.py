@@ -70,7 +70,7 @@ class Recipe:
     companions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """name → the pictures among which the photo is looked for of which it may be a mask"""
     find_copies: bool = False
-    """whether other sizes of one photo are to be found"""
+    """Search for other sizes of one photo."""
 
     @property
     def path(self) -> Path:

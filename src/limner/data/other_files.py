@@ -19,7 +19,7 @@ class OtherFile(NamedTuple):
 
     what: str
     advice: str
-    """what to do; {name} stands for the file"""
+    """Advice for the user; {name} stands for the file."""
 
 
 _UNPACK = "unpack it and name the folder that it unpacks to"

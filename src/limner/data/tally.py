@@ -15,7 +15,7 @@ from limner.data.near_copies import group_copies
 from limner.errors import DataError, LimnerError
 
 SKIPPED_PER_MILLE = 1
-"""of `--bad-files skip`: most files in a thousand that may be left out (but always one)"""
+"""Most files in a thousand that `--bad-files skip` may leave out (but always one)."""
 _LISTED = 10
 
 

@@ -25,7 +25,7 @@ from PIL.PngImagePlugin import PngInfo
 from limner.errors import DataError, LimnerError, ResourceError
 
 Enlargement = Literal["lanczos", "pixels"]
-"""how small pictures are enlarged: smoothly, by Lanczos' filter, or each pixel to a square"""
+"""Ways to enlarge small pictures: smoothly, by Lanczos' filter, or each pixel to a square"""
 
 DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 """IPTC's term for media made by a model trained on sampled content"""
